@@ -1,0 +1,36 @@
+//! Identifiers, each a type of its own.
+
+/// A shard, 0 to the number of shards minus one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// As an index into a table with one entry per shard.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A connection of one shard: a slot of its driver, and how often the slot has been used. The
+/// driver issues it; a late completion or effect with an old generation is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Slot number, dense from 0.
+    pub index: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+/// A session of one shard: a slot of its session table, and how often it has been used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// Slot number, dense from 0.
+    pub index: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+/// A request that one shard made of another and that will be answered exactly once. Unique among
+/// the requests that the asking shard has outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u32);

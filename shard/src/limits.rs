@@ -1,0 +1,79 @@
+//! Every bound of a shard, in one place. Units are in the names.
+
+/// Request frames that a ring holds.
+pub const REQUEST_LANE: usize = 4_096;
+/// Requests that one shard may have outstanding at another; each holds a slot until answered.
+pub const REQUESTS_MAX: usize = 1_024;
+/// Reply frames that a ring holds.
+pub const REPLY_LANE: usize = 1_024;
+/// Shards of one process; a route is a set of them in 128 bits.
+pub const SHARDS_MAX: usize = 128;
+
+// A reply always has room.
+const _: () = assert!(REPLY_LANE >= REQUESTS_MAX);
+
+/// Limits that the operator may change.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Our Maximum Packet Size, in bytes, announced to v5 clients.
+    pub packet_bytes_max: u32,
+    /// Our Receive Maximum: QoS 1 and 2 messages that a client may have unacknowledged.
+    pub receive_maximum: u16,
+    /// Messages that we have unacknowledged at a client, if its own Receive Maximum allows.
+    pub in_flight_max: u16,
+    /// Our Topic Alias Maximum, announced to v5 clients.
+    pub topic_alias_maximum: u16,
+    /// Aliases that we use towards one client, if its maximum allows.
+    pub client_alias_max: u16,
+    /// Levels of a topic or filter.
+    pub topic_levels_max: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_max: usize,
+    /// Output that may wait for one connection before QoS 0 is dropped, in bytes.
+    pub output_bytes_max: usize,
+    /// Messages in one session's queue.
+    pub queue_messages_max: usize,
+    /// Bytes in one session's queue.
+    pub queue_bytes_max: usize,
+    /// Retained messages of one shard.
+    pub retained_messages_max: usize,
+    /// Bytes of retained messages of one shard.
+    pub retained_bytes_max: usize,
+    /// Sessions of one shard, connected or not.
+    pub sessions_max: usize,
+    /// Milliseconds from accept to a complete CONNECT.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds that a full queue may make publishers wait before its subscriber is closed.
+    pub slow_subscriber_ms: u64,
+    /// Seconds; a longer Session Expiry Interval is shortened to this. 0xFFFF_FFFF: no cap.
+    pub session_expiry_max_s: u32,
+    /// Seconds; what clients are told to use when they ask for more or for none. `None`: no cap.
+    pub keep_alive_max_s: Option<u16>,
+    /// Seconds between two publications of `$SYS`; 0 switches them off.
+    pub sys_interval_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            packet_bytes_max: 1_048_576,
+            receive_maximum: 1_024,
+            in_flight_max: 1_024,
+            topic_alias_maximum: 32,
+            client_alias_max: 32,
+            topic_levels_max: 128,
+            subscriptions_max: 1_000_000,
+            output_bytes_max: 1_048_576,
+            queue_messages_max: 100_000,
+            queue_bytes_max: 64 * 1_048_576,
+            retained_messages_max: 10_000_000,
+            retained_bytes_max: 4 << 30,
+            sessions_max: 10_000_000,
+            connect_timeout_ms: 10_000,
+            slow_subscriber_ms: 20_000,
+            session_expiry_max_s: u32::MAX,
+            keep_alive_max_s: None,
+            sys_interval_s: 10,
+        }
+    }
+}
