@@ -1,0 +1,75 @@
+//! What the driver is told at start.
+
+use std::net::SocketAddr;
+
+/// How a server is to run.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Shards, and threads: 1 to [`shard::limits::SHARDS_MAX`].
+    pub shards: u16,
+    /// The CPU of each shard, in order of shards; empty: threads are not pinned.
+    pub cpus: Vec<usize>,
+    /// Which kernel interface to use.
+    pub driver: DriverChoice,
+    /// Where to listen for MQTT. Port 0 picks a free port.
+    pub mqtt: Vec<SocketAddr>,
+    /// Where to listen for HTTP. Port 0 picks a free port.
+    pub http: Vec<SocketAddr>,
+    /// The configuration of every shard; `shard`, `shards` and `seed` are set for each one, the
+    /// seed from this one and the number of the shard.
+    pub shard: shard::Config,
+    /// Sizes; the default suits everybody who has not measured otherwise.
+    pub tuning: Tuning,
+}
+
+/// Which kernel interface to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// io_uring where the kernel lets us, else epoll.
+    Auto,
+    /// io_uring, or an error.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Sizes of one shard's driver.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Connections that one shard holds at a time; further ones are closed as they arrive.
+    pub connections_max: u32,
+    /// io_uring: receive buffers, a power of two up to 32,768.
+    pub receive_buffers: u16,
+    /// Bytes of one receive buffer; with epoll, of the only one.
+    pub receive_buffer_bytes: u32,
+    /// io_uring: entries of the submission queue. A turn that needs more submits more than once.
+    pub submission_entries: u32,
+    /// io_uring: entries of the completion queue.
+    pub completion_entries: u32,
+    /// io_uring: milliseconds of silence after which a connection is polled instead of read, which
+    /// holds less kernel memory.
+    pub idle_after_ms: u32,
+    /// Milliseconds that the peer may take to accept the rest of the output of a connection that
+    /// is being closed.
+    pub flush_ms: u32,
+    /// Milliseconds for which what the peer still sends is read and discarded after that.
+    pub linger_ms: u32,
+    /// Milliseconds from [`crate::Server::stop`] until shards that have not finished are abandoned.
+    pub stop_ms: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            connections_max: 1_000_000,
+            receive_buffers: 256,
+            receive_buffer_bytes: 16 * 1_024,
+            submission_entries: 4_096,
+            completion_entries: 16_384,
+            idle_after_ms: 5_000,
+            flush_ms: 10_000,
+            linger_ms: 1_000,
+            stop_ms: 30_000,
+        }
+    }
+}
