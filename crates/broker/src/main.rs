@@ -1,2 +1,39 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! `meshring`: the program. Reads the command line, starts the shards, waits to be told to stop.
+//!
+//! What other programs may rely on: one line on stdout per listener (`mqtt 127.0.0.1:1883`),
+//! written once all listeners are open; everything else goes to stderr. Exit code 0 after a
+//! graceful stop, 1 after an error, 2 for a command line that makes no sense.
+
+mod arguments;
+mod cpus;
+mod descriptors;
+mod failure;
+mod logs;
+mod serve;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+// Shards free what other shards allocated; this allocator gives every thread a heap of its own
+// and takes such memory back without a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let Arguments { log, command } = Arguments::parse();
+    if let Err(error) = logs::start(log.as_deref()) {
+        eprintln!("meshring: {error:#}");
+        return ExitCode::from(2);
+    }
+    let result = match command {
+        Command::Serve(arguments) => serve::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("meshring: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

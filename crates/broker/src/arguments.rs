@@ -1,0 +1,211 @@
+//! The command line: what can be said, and the help that teaches it.
+
+use crate::cpus::CpuList;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Port of MQTT over TCP.
+const MQTT_PORT: u16 = 1_883;
+/// Port of HTTP and WebSocket.
+const HTTP_PORT: u16 = 8_080;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "meshring",
+    version = env!("MESHRING_VERSION"),
+    about = "A broker for fleets of devices: MQTT 3.1, 3.1.1 and 5 over TCP and WebSocket",
+    after_help = "Try it:  meshring serve --dev\n\
+                  then:    mosquitto_sub -t 'garden/#' -v\n\
+                  and:     mosquitto_pub -t garden/pond -m 17.5",
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as
+    /// `info,net=debug`. Without it the environment variable RUST_LOG decides, and without that
+    /// it is `info`
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the broker until SIGTERM or SIGINT
+    #[command(after_long_help = SERVE_NOTES)]
+    Serve(ServeArguments),
+}
+
+const SERVE_NOTES: &str = "\
+Output:
+  For each listener one line on stdout says what was bound, for example
+  `mqtt 127.0.0.1:1883`: the kind (mqtt or http), a space, the address. The
+  lines appear once all listeners are open. Logs go to stderr.
+
+Stopping:
+  SIGTERM or SIGINT stops gracefully: no new connections, MQTT 5 clients are
+  told 0x8B (server shutting down), output is drained, exit code 0. A second
+  signal exits at once, with code 130 or 143.
+
+Not there yet:
+  Accounts: without --dev every client is refused.
+  Durability: sessions, queued and retained messages live in memory and are
+  lost when the broker stops; --data is accepted and not used.
+  TLS, and the Meshblu API.
+
+Examples:
+  meshring serve --dev
+      One machine, for trying out: anonymous clients on loopback.
+  meshring serve --dev --mqtt 127.0.0.1:0 --http 127.0.0.1:0
+      The same on free ports; read them from stdout.
+  meshring serve --shards 4 --cpus 2-5 --driver io_uring
+      Four shards on CPUs 2 to 5; do not start where io_uring is refused.";
+
+/// Flags of `meshring serve`.
+#[derive(Args, Debug)]
+pub struct ServeArguments {
+    /// Allow anonymous clients on loopback, and listen on loopback unless told otherwise.
+    ///
+    /// Without --dev nobody can log in yet, since accounts are not there yet.
+    #[arg(long)]
+    pub dev: bool,
+
+    /// Listen for MQTT over TCP (several times allowed; port 0 picks a free one)
+    /// [default: 127.0.0.1:1883 with --dev, else 0.0.0.0:1883]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
+    pub mqtt: Vec<SocketAddr>,
+
+    /// Listen for HTTP and for MQTT over WebSocket (several times allowed; port 0 picks a free
+    /// one) [default: 127.0.0.1:8080 with --dev, else 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
+    pub http: Vec<SocketAddr>,
+
+    /// The folder for durable state. Accepted, but not used yet: state is in memory
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// How many shards, each a thread pinned to a CPU; more shards than CPUs take turns
+    /// [default: one per usable CPU, 128 at most]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub shards: Option<u16>,
+
+    /// The CPUs that shards are pinned to, in order, such as `0,2-5`
+    /// [default: the first usable ones]
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+
+    /// How to talk to the kernel
+    #[arg(long, value_enum, default_value_t = Driver::Auto)]
+    pub driver: Driver,
+}
+
+/// The value of `--driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Driver {
+    /// io_uring where the kernel allows it, else epoll; the log says which and why
+    Auto,
+    /// io_uring, or do not start
+    #[value(name = "io_uring", alias = "io-uring")]
+    IoUring,
+    /// epoll
+    Epoll,
+}
+
+impl ServeArguments {
+    /// The addresses for MQTT: as given, or the default.
+    pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses(&self.mqtt, MQTT_PORT)
+    }
+
+    /// The addresses for HTTP: as given, or the default.
+    pub fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses(&self.http, HTTP_PORT)
+    }
+
+    fn addresses(&self, given: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
+        if !given.is_empty() {
+            return given.to_vec();
+        }
+        let ip = if self.dev {
+            [127, 0, 0, 1]
+        } else {
+            [0, 0, 0, 0]
+        };
+        vec![SocketAddr::from((ip, port))]
+    }
+}
+
+/// An address with a port. Names are not looked up: a broker should not change its listeners with
+/// the weather of a name server.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:1883, 0.0.0.0:1883 or [::1]:1883"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(line: &str) -> ServeArguments {
+        let words = ["meshring", "serve"]
+            .into_iter()
+            .chain(line.split_whitespace());
+        let Command::Serve(arguments) = Arguments::try_parse_from(words).unwrap().command;
+        arguments
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn dev_listens_on_loopback_unless_told_otherwise() {
+        let text = |addresses: Vec<SocketAddr>| {
+            addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(text(serve("--dev").mqtt_addresses()), "127.0.0.1:1883");
+        assert_eq!(text(serve("--dev").http_addresses()), "127.0.0.1:8080");
+        assert_eq!(text(serve("").mqtt_addresses()), "0.0.0.0:1883");
+        assert_eq!(text(serve("").http_addresses()), "0.0.0.0:8080");
+        let given = serve("--dev --mqtt 0.0.0.0:1 --mqtt [::1]:2");
+        assert_eq!(text(given.mqtt_addresses()), "0.0.0.0:1 [::1]:2");
+    }
+
+    #[test]
+    fn drivers_have_the_names_of_the_help() {
+        assert_eq!(serve("").driver, Driver::Auto);
+        assert_eq!(serve("--driver io_uring").driver, Driver::IoUring);
+        assert_eq!(serve("--driver io-uring").driver, Driver::IoUring);
+        assert_eq!(serve("--driver epoll").driver, Driver::Epoll);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "--mqtt 1883",
+            "--mqtt localhost:1883",
+            "--shards 0",
+            "--shards many",
+            "--cpus 3-1",
+            "--driver kqueue",
+            "--nonsense",
+        ] {
+            let words = ["meshring", "serve"]
+                .into_iter()
+                .chain(line.split_whitespace());
+            assert!(Arguments::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `meshring serve`: from the command line to a running server, and from a signal to its end.
+
+use crate::arguments::{Driver, ServeArguments};
+use crate::{cpus, descriptors, failure};
+use anyhow::Context;
+use net::{DriverChoice, Server, ServerConfig, Stopper, Tuning};
+use shard::{Anonymous, Limits, Listener, ShardId};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::{self, Write};
+use std::process;
+use tracing::{info, warn};
+
+/// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
+pub fn run(arguments: ServeArguments) -> anyhow::Result<()> {
+    let version = env!("MESHRING_VERSION");
+    info!(version, "starting");
+    descriptors::raise_limit();
+    let config = configure(&arguments)?;
+    say_what_is_not_there_yet(&arguments);
+
+    // Before anything runs, so that a signal during start is neither lost nor fatal.
+    let signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
+    let cpus = cpus::ranges(&config.cpus);
+    let shards = config.shards;
+    let server = net::start(config).map_err(|error| failure::explain(error, &arguments))?;
+    info!(driver = server.driver(), shards, cpus, "running");
+    if let Err(error) = announce(&server) {
+        warn!(%error, "cannot write to stdout which addresses were bound");
+    }
+
+    let stopper = server.stopper();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || watch(signals, &stopper))
+        .context("cannot start the thread that waits for signals")?;
+    server.join().context("stopped by a failure")?;
+    info!("stopped");
+    Ok(())
+}
+
+/// The server's configuration: checked, with nothing left to default.
+fn configure(arguments: &ServeArguments) -> anyhow::Result<ServerConfig> {
+    let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), &cpus::usable())?;
+    if let Some(shared) = (1..cpus.len()).find(|&shard| cpus[..shard].contains(&cpus[shard])) {
+        warn!(
+            shards = cpus.len(),
+            cpu = cpus[shared],
+            "more shards than CPUs: some share one"
+        );
+    }
+    let shards = u16::try_from(cpus.len()).expect("at most SHARDS_MAX shards are placed");
+    let shard = shard::Config {
+        // The driver numbers the shards.
+        shard: ShardId(0),
+        shards,
+        seed: seed()?,
+        placement_seed: seed()?,
+        anonymous: if arguments.dev {
+            Anonymous::Loopback
+        } else {
+            Anonymous::Deny
+        },
+        limits: Limits::default(),
+    };
+    Ok(ServerConfig {
+        shards,
+        cpus,
+        driver: match arguments.driver {
+            Driver::Auto => DriverChoice::Auto,
+            Driver::IoUring => DriverChoice::IoUring,
+            Driver::Epoll => DriverChoice::Epoll,
+        },
+        mqtt: arguments.mqtt_addresses(),
+        http: arguments.http_addresses(),
+        shard,
+        tuning: Tuning::default(),
+    })
+}
+
+/// A number that nobody can guess: all that is random in the broker comes from two of these.
+fn seed() -> anyhow::Result<u64> {
+    getrandom::u64().context("the system gives no random numbers")
+}
+
+/// Warns of what a user might take for granted.
+fn say_what_is_not_there_yet(arguments: &ServeArguments) {
+    if arguments.dev {
+        info!("--dev: clients on loopback need no credentials");
+        let addresses = [arguments.mqtt_addresses(), arguments.http_addresses()].concat();
+        if addresses.iter().any(|address| !address.ip().is_loopback()) {
+            warn!("--dev lets in clients on loopback alone; others are refused");
+        }
+    } else {
+        warn!(
+            "nobody can log in: accounts are not there yet, so every client is refused; use --dev \
+             to let in clients on loopback"
+        );
+    }
+    match &arguments.data {
+        Some(folder) => warn!(
+            data = %folder.display(),
+            "--data is not used yet: state is in memory and lost when the broker stops"
+        ),
+        None => info!("state is in memory and lost when the broker stops"),
+    }
+}
+
+/// Says on stdout what was bound, one line per listener: scripts read this.
+fn announce(server: &Server) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for (listener, address) in server.listeners() {
+        let kind = match listener {
+            Listener::Mqtt => "mqtt",
+            Listener::Http => "http",
+        };
+        writeln!(stdout, "{kind} {address}")?;
+    }
+    stdout.flush()
+}
+
+/// Turns the first signal into a graceful stop, and the second into the end.
+fn watch(mut signals: Signals, stopper: &Stopper) {
+    let mut is_stopping = false;
+    for signal in signals.forever() {
+        let name = if signal == SIGINT {
+            "SIGINT"
+        } else {
+            "SIGTERM"
+        };
+        if is_stopping {
+            warn!(signal = name, "exiting at once");
+            // What a shell reports for a process that this signal ended.
+            process::exit(128 + signal);
+        }
+        is_stopping = true;
+        info!(signal = name, "stopping; a second signal exits at once");
+        stopper.stop();
+    }
+}
