@@ -42,8 +42,25 @@ pub enum Effect {
     },
     /// Make a group of changes durable and answer with [`crate::Event::Committed`].
     Commit(Commit),
+    /// Something that an operator may want to read. The driver writes it to the log, and limits the
+    /// rate.
+    Log {
+        /// How much it matters.
+        level: Level,
+        /// One line: what happened, to whom, and what follows.
+        text: String,
+    },
     /// After [`crate::Event::Stop`]: every connection is closed, nothing is left to send.
     Stopped,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something is wrong here, or is being lost.
+    Warn,
+    /// A change of state, or a peer that was turned away.
+    Info,
 }
 
 /// How a connection is closed.
@@ -113,7 +130,10 @@ impl Effects {
     /// The connection's outbox, to append to; it is sent this turn. The connection must be open.
     pub fn outbox(&mut self, connection: ConnectionId) -> &mut Vec<u8> {
         let outbox = &mut self.outboxes[connection.index as usize];
-        debug_assert_eq!(outbox.generation, connection.generation, "outbox of a dead connection");
+        debug_assert_eq!(
+            outbox.generation, connection.generation,
+            "outbox of a dead connection"
+        );
         if !outbox.is_dirty {
             outbox.is_dirty = true;
             self.dirty.push(connection);
@@ -179,7 +199,10 @@ impl Effects {
             self.outboxes.resize_with(index + 1, Outbox::default);
         }
         let outbox = &mut self.outboxes[index];
-        assert!(outbox.filling.is_empty() && outbox.taken_bytes == 0, "outbox in use");
+        assert!(
+            outbox.filling.is_empty() && outbox.taken_bytes == 0,
+            "outbox in use"
+        );
         outbox.generation = connection.generation;
         outbox.wants_writable = false;
     }
@@ -187,7 +210,10 @@ impl Effects {
     /// Empties the outbox of a connection that is gone, or whose rest has been taken.
     pub fn close(&mut self, connection: ConnectionId) {
         let outbox = &mut self.outboxes[connection.index as usize];
-        assert_eq!(outbox.generation, connection.generation, "outbox closed twice");
+        assert_eq!(
+            outbox.generation, connection.generation,
+            "outbox closed twice"
+        );
         outbox.taken_bytes = 0;
         outbox.wants_writable = false;
         let mut buffer = std::mem::take(&mut outbox.filling);
@@ -207,7 +233,10 @@ impl Effects {
     /// Empty if there is nothing.
     pub fn take_output(&mut self, connection: ConnectionId) -> Vec<u8> {
         let outbox = &mut self.outboxes[connection.index as usize];
-        debug_assert_eq!(outbox.generation, connection.generation, "output of a dead connection");
+        debug_assert_eq!(
+            outbox.generation, connection.generation,
+            "output of a dead connection"
+        );
         outbox.taken_bytes += outbox.filling.len() as u32;
         std::mem::take(&mut outbox.filling)
     }
@@ -217,7 +246,10 @@ impl Effects {
     /// then over.
     pub fn sent(&mut self, connection: ConnectionId, bytes: usize, low_water: usize) -> bool {
         let outbox = &mut self.outboxes[connection.index as usize];
-        debug_assert_eq!(outbox.generation, connection.generation, "sent on a dead connection");
+        debug_assert_eq!(
+            outbox.generation, connection.generation,
+            "sent on a dead connection"
+        );
         assert!(bytes <= outbox.taken_bytes as usize, "more sent than taken");
         outbox.taken_bytes -= bytes as u32;
         let is_low = outbox.filling.len() + outbox.taken_bytes as usize <= low_water;
@@ -257,6 +289,9 @@ impl Effects {
     pub fn is_empty(&self) -> bool {
         self.dirty.is_empty()
             && self.list.is_empty()
-            && self.staged.iter().all(|s| s.requests.is_empty() && s.replies.is_empty())
+            && self
+                .staged
+                .iter()
+                .all(|s| s.requests.is_empty() && s.replies.is_empty())
     }
 }

@@ -12,7 +12,7 @@ mod ids;
 mod time;
 
 pub use config::{Anonymous, Config};
-pub use effects::{Change, Close, Commit, Effect, Effects};
+pub use effects::{Change, Close, Commit, Effect, Effects, Level};
 pub use event::{Event, Listener};
 pub use frame::{Frame, Lane};
 pub use handoff::Handoff;

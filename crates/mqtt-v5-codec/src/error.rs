@@ -15,12 +15,18 @@ pub struct DecodeError {
 impl DecodeError {
     /// The bytes do not parse: 0x81.
     pub const fn malformed(detail: &'static str) -> DecodeError {
-        DecodeError { reason: ReasonCode::MalformedPacket, detail }
+        DecodeError {
+            reason: ReasonCode::MalformedPacket,
+            detail,
+        }
     }
 
     /// The bytes parse, but the packet breaks a rule of the protocol: 0x82.
     pub const fn protocol(detail: &'static str) -> DecodeError {
-        DecodeError { reason: ReasonCode::ProtocolError, detail }
+        DecodeError {
+            reason: ReasonCode::ProtocolError,
+            detail,
+        }
     }
 }
 
