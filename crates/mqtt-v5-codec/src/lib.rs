@@ -7,6 +7,7 @@
 //! needs state (aliases, packet identifiers in use, limits) is the caller's.
 #![forbid(unsafe_code)]
 
+mod connect;
 mod decode;
 mod encode;
 mod error;
@@ -18,6 +19,7 @@ mod text;
 mod topic;
 mod types;
 
+pub use connect::connect_version;
 pub use decode::decode;
 pub use encode::{Layout, Outgoing, encode_ack, encode_publish};
 pub use error::DecodeError;

@@ -1,5 +1,7 @@
 //! The packets, borrowing from the bytes they were decoded from.
 
+use crate::decode::subscription_options;
+use crate::text::Reader;
 use crate::{
     AckProperties, AuthProperties, ConnackProperties, ConnectProperties, DisconnectProperties,
     PacketId, PublishProperties, QoS, ReasonCode, SubscribeProperties, SubscriptionOptions,
@@ -119,7 +121,7 @@ pub struct Ack<'a> {
 }
 
 /// SUBSCRIBE (3.8). Holds at least one filter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Subscribe<'a> {
     /// To be repeated in SUBACK.
     pub packet_id: PacketId,
@@ -176,7 +178,7 @@ pub struct Unsuback<'a> {
 
 /// The reason codes of SUBACK and UNSUBACK: a list to encode, or bytes that were decoded.
 /// For a 3.x SUBACK every error is written as 0x80.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum ReturnCodes<'a> {
     /// To be encoded.
     List(&'a [ReasonCode]),
@@ -201,3 +203,90 @@ pub struct Auth<'a> {
     /// Method and data.
     pub properties: AuthProperties<'a>,
 }
+
+impl<'a> Subscribe<'a> {
+    /// The filters with their options, in order; at least one.
+    pub fn filters(&self) -> impl Iterator<Item = SubscribeFilter<'a>> + use<'a> {
+        let version = self.version;
+        let mut reader = Reader::new(self.body);
+        std::iter::from_fn(move || {
+            let filter = std::str::from_utf8(reader.binary().ok()?).ok()?;
+            let options = subscription_options(version, reader.u8().ok()?).ok()?;
+            Some(SubscribeFilter { filter, options })
+        })
+    }
+}
+
+impl PartialEq for Subscribe<'_> {
+    /// Equal when they ask for the same; bits that the version does not use make no difference.
+    fn eq(&self, other: &Self) -> bool {
+        self.packet_id == other.packet_id
+            && self.properties == other.properties
+            && self.filters().eq(other.filters())
+    }
+}
+
+impl<'a> Unsubscribe<'a> {
+    /// The filters, in order; at least one. Like those of SUBSCRIBE they are strings as sent.
+    pub fn filters(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut reader = Reader::new(self.body);
+        std::iter::from_fn(move || std::str::from_utf8(reader.binary().ok()?).ok())
+    }
+}
+
+impl<'a> ReturnCodes<'a> {
+    /// The codes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = ReasonCode> + use<'a> {
+        let (list, bytes): (&[ReasonCode], &[u8]) = match *self {
+            ReturnCodes::List(list) => (list, &[]),
+            ReturnCodes::Bytes(bytes) => (&[], bytes),
+        };
+        list.iter()
+            .copied()
+            .chain(bytes.iter().filter_map(|byte| ReasonCode::from_byte(*byte)))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            ReturnCodes::List(list) => list.len(),
+            ReturnCodes::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there is none, as in a 3.x UNSUBACK.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl PartialEq for ReturnCodes<'_> {
+    /// Equal when they are the same codes in the same order.
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+/// Packets of which there is a struct can be made a [`Packet`] with `into`.
+macro_rules! into_packet {
+    ($($kind:ident),*) => {
+        $(impl<'a> From<$kind<'a>> for Packet<'a> {
+            fn from(packet: $kind<'a>) -> Packet<'a> {
+                Packet::$kind(packet)
+            }
+        })*
+    };
+}
+
+into_packet!(
+    Connect,
+    Connack,
+    Publish,
+    Ack,
+    Subscribe,
+    Suback,
+    Unsubscribe,
+    Unsuback,
+    Disconnect,
+    Auth
+);

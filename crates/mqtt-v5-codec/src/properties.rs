@@ -1,6 +1,12 @@
 //! The v5 properties (2.2.2), a struct per packet that may carry them. All are empty for 3.x.
 
+mod decode;
+mod encode;
+
+pub(crate) use encode::{write_publish_head, write_subscription_ids};
+
 use crate::QoS;
+use crate::text::Reader;
 use std::num::NonZeroU16;
 
 /// User properties in the order they were sent. Names may repeat. [MQTT-3.1.3-10]
@@ -62,7 +68,7 @@ pub struct ConnackProperties<'a> {
 }
 
 /// Of PUBLISH (3.3.2.3) and, without alias and subscription identifiers, of a will (3.1.3.2).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct PublishProperties<'a> {
     /// 0 unspecified, 1 UTF-8; `Some` if the property was sent. Not checked against the payload.
     pub payload_format: Option<u8>,
@@ -129,10 +135,56 @@ pub struct AuthProperties<'a> {
     pub user_properties: UserProperties<'a>,
 }
 
+/// The identifiers of the properties. (2.2.2.2, table 2-4)
+pub(crate) mod id {
+    pub const PAYLOAD_FORMAT: u8 = 0x01;
+    pub const MESSAGE_EXPIRY: u8 = 0x02;
+    pub const CONTENT_TYPE: u8 = 0x03;
+    pub const RESPONSE_TOPIC: u8 = 0x08;
+    pub const CORRELATION_DATA: u8 = 0x09;
+    pub const SUBSCRIPTION_ID: u8 = 0x0B;
+    pub const SESSION_EXPIRY: u8 = 0x11;
+    pub const ASSIGNED_CLIENT_ID: u8 = 0x12;
+    pub const SERVER_KEEP_ALIVE: u8 = 0x13;
+    pub const AUTHENTICATION_METHOD: u8 = 0x15;
+    pub const AUTHENTICATION_DATA: u8 = 0x16;
+    pub const REQUEST_PROBLEM_INFORMATION: u8 = 0x17;
+    pub const WILL_DELAY: u8 = 0x18;
+    pub const REQUEST_RESPONSE_INFORMATION: u8 = 0x19;
+    pub const RESPONSE_INFORMATION: u8 = 0x1A;
+    pub const SERVER_REFERENCE: u8 = 0x1C;
+    pub const REASON_STRING: u8 = 0x1F;
+    pub const RECEIVE_MAXIMUM: u8 = 0x21;
+    pub const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
+    pub const TOPIC_ALIAS: u8 = 0x23;
+    pub const MAXIMUM_QOS: u8 = 0x24;
+    pub const RETAIN_AVAILABLE: u8 = 0x25;
+    pub const USER_PROPERTY: u8 = 0x26;
+    pub const MAXIMUM_PACKET_SIZE: u8 = 0x27;
+    pub const WILDCARD_SUBSCRIPTION_AVAILABLE: u8 = 0x28;
+    pub const SUBSCRIPTION_IDS_AVAILABLE: u8 = 0x29;
+    pub const SHARED_SUBSCRIPTION_AVAILABLE: u8 = 0x2A;
+}
+
 impl<'a> UserProperties<'a> {
     /// The pairs, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        todo!("codec") as std::vec::IntoIter<(&'a str, &'a str)>
+        let (block, pairs): (&[u8], &[(&str, &str)]) = match *self {
+            UserProperties::None => (&[], &[]),
+            UserProperties::Block(block) => (block, &[]),
+            UserProperties::Pairs(pairs) => (&[], pairs),
+        };
+        let decoded = properties_of(block, id::USER_PROPERTY).filter_map(|mut reader| {
+            let name = std::str::from_utf8(reader.binary().ok()?).ok()?;
+            let value = std::str::from_utf8(reader.binary().ok()?).ok()?;
+            Some((name, value))
+        });
+        decoded.chain(pairs.iter().copied())
+    }
+
+    /// Whether there is no pair.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
     }
 }
 
@@ -143,18 +195,75 @@ impl PartialEq for UserProperties<'_> {
     }
 }
 
+impl PartialEq for PublishProperties<'_> {
+    /// Equal when they mean the same, in whatever order they were sent.
+    fn eq(&self, other: &Self) -> bool {
+        self.payload_format == other.payload_format
+            && self.message_expiry_s == other.message_expiry_s
+            && self.topic_alias == other.topic_alias
+            && self.response_topic == other.response_topic
+            && self.correlation_data == other.correlation_data
+            && self.content_type == other.content_type
+            && self.user_properties == other.user_properties
+            && self.subscription_ids().eq(other.subscription_ids())
+    }
+}
+
 impl<'a> PublishProperties<'a> {
     /// The subscription identifiers, in the order they stand in the packet.
     pub fn subscription_ids(&self) -> impl Iterator<Item = u32> + use<'a> {
-        todo!("codec") as std::vec::IntoIter<u32>
+        let block = if self.subscription_id_count == 0 {
+            &[]
+        } else {
+            self.block
+        };
+        properties_of(block, id::SUBSCRIPTION_ID).filter_map(|mut reader| reader.variable().ok())
     }
+}
 
-    /// Appends to `out` the encoded properties that a server passes on unaltered: payload format,
-    /// response topic, correlation data, content type and user properties, in the order received
-    /// ([MQTT-3.3.2-4], -15, -16, -17, -18, -20). No length prefix. Alias, expiry and
-    /// subscription identifiers are left out: they are the server's to write.
-    pub fn encode_forwarded(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!("codec")
+/// Readers that stand behind each occurrence of `wanted` in a validated block. Should the block
+/// not be valid, the walk ends where that shows.
+fn properties_of<'a>(block: &'a [u8], wanted: u8) -> impl Iterator<Item = Reader<'a>> + use<'a> {
+    let mut reader = Reader::new(block);
+    std::iter::from_fn(move || {
+        loop {
+            let found = reader.u8().ok()?;
+            let value = reader;
+            skip(&mut reader, found)?;
+            if found == wanted {
+                return Some(value);
+            }
+        }
+    })
+}
+
+/// Steps over the value of the property `found`.
+fn skip(reader: &mut Reader<'_>, found: u8) -> Option<()> {
+    use id::*;
+    match found {
+        PAYLOAD_FORMAT
+        | REQUEST_PROBLEM_INFORMATION
+        | REQUEST_RESPONSE_INFORMATION
+        | MAXIMUM_QOS
+        | RETAIN_AVAILABLE
+        | WILDCARD_SUBSCRIPTION_AVAILABLE
+        | SUBSCRIPTION_IDS_AVAILABLE
+        | SHARED_SUBSCRIPTION_AVAILABLE => reader.take(1),
+        SERVER_KEEP_ALIVE | RECEIVE_MAXIMUM | TOPIC_ALIAS_MAXIMUM | TOPIC_ALIAS => reader.take(2),
+        MESSAGE_EXPIRY | SESSION_EXPIRY | WILL_DELAY | MAXIMUM_PACKET_SIZE => reader.take(4),
+        SUBSCRIPTION_ID => return reader.variable().ok().map(drop),
+        USER_PROPERTY => reader.binary().and_then(|_| reader.binary()),
+        CONTENT_TYPE
+        | RESPONSE_TOPIC
+        | CORRELATION_DATA
+        | ASSIGNED_CLIENT_ID
+        | AUTHENTICATION_METHOD
+        | AUTHENTICATION_DATA
+        | RESPONSE_INFORMATION
+        | SERVER_REFERENCE
+        | REASON_STRING => reader.binary(),
+        _ => return None,
     }
+    .ok()
+    .map(drop)
 }

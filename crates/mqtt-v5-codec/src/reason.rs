@@ -53,58 +53,134 @@ pub enum ReasonCode {
 
 impl ReasonCode {
     /// The code with this number, or `None` if the specification has none.
+    #[inline]
     pub fn from_byte(byte: u8) -> Option<ReasonCode> {
-        use ReasonCode::*;
-        const ALL: [ReasonCode; 43] = [
-            Success,
-            GrantedQoS1,
-            GrantedQoS2,
-            DisconnectWithWill,
-            NoMatchingSubscribers,
-            NoSubscriptionExisted,
-            ContinueAuthentication,
-            Reauthenticate,
-            UnspecifiedError,
-            MalformedPacket,
-            ProtocolError,
-            ImplementationSpecificError,
-            UnsupportedProtocolVersion,
-            ClientIdentifierNotValid,
-            BadUserNameOrPassword,
-            NotAuthorized,
-            ServerUnavailable,
-            ServerBusy,
-            Banned,
-            ServerShuttingDown,
-            BadAuthenticationMethod,
-            KeepAliveTimeout,
-            SessionTakenOver,
-            TopicFilterInvalid,
-            TopicNameInvalid,
-            PacketIdentifierInUse,
-            PacketIdentifierNotFound,
-            ReceiveMaximumExceeded,
-            TopicAliasInvalid,
-            PacketTooLarge,
-            MessageRateTooHigh,
-            QuotaExceeded,
-            AdministrativeAction,
-            PayloadFormatInvalid,
-            RetainNotSupported,
-            QoSNotSupported,
-            UseAnotherServer,
-            ServerMoved,
-            SharedSubscriptionsNotSupported,
-            ConnectionRateExceeded,
-            MaximumConnectTime,
-            SubscriptionIdentifiersNotSupported,
-            WildcardSubscriptionsNotSupported,
-        ];
-        ALL.into_iter().find(|code| *code as u8 == byte)
+        BY_BYTE[usize::from(byte)]
     }
 
     /// Whether the code reports a failure: 0x80 and above.
     pub fn is_error(self) -> bool {
         self as u8 >= 0x80
+    }
+}
+
+/// Every code at its number.
+const BY_BYTE: [Option<ReasonCode>; 256] = {
+    use ReasonCode::*;
+    let all = [
+        Success,
+        GrantedQoS1,
+        GrantedQoS2,
+        DisconnectWithWill,
+        NoMatchingSubscribers,
+        NoSubscriptionExisted,
+        ContinueAuthentication,
+        Reauthenticate,
+        UnspecifiedError,
+        MalformedPacket,
+        ProtocolError,
+        ImplementationSpecificError,
+        UnsupportedProtocolVersion,
+        ClientIdentifierNotValid,
+        BadUserNameOrPassword,
+        NotAuthorized,
+        ServerUnavailable,
+        ServerBusy,
+        Banned,
+        ServerShuttingDown,
+        BadAuthenticationMethod,
+        KeepAliveTimeout,
+        SessionTakenOver,
+        TopicFilterInvalid,
+        TopicNameInvalid,
+        PacketIdentifierInUse,
+        PacketIdentifierNotFound,
+        ReceiveMaximumExceeded,
+        TopicAliasInvalid,
+        PacketTooLarge,
+        MessageRateTooHigh,
+        QuotaExceeded,
+        AdministrativeAction,
+        PayloadFormatInvalid,
+        RetainNotSupported,
+        QoSNotSupported,
+        UseAnotherServer,
+        ServerMoved,
+        SharedSubscriptionsNotSupported,
+        ConnectionRateExceeded,
+        MaximumConnectTime,
+        SubscriptionIdentifiersNotSupported,
+        WildcardSubscriptionsNotSupported,
+    ];
+    let mut table = [None; 256];
+    let mut index = 0;
+    while index < all.len() {
+        table[all[index] as usize] = Some(all[index]);
+        index += 1;
+    }
+    table
+};
+
+impl ReasonCode {
+    /// CONNACK (3.2.2.2).
+    pub(crate) fn fits_connack(self) -> bool {
+        matches!(
+            self as u8,
+            0x00 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F
+        )
+    }
+
+    /// PUBACK and PUBREC (3.4.2.1, 3.5.2.1).
+    pub(crate) fn fits_receipt(self) -> bool {
+        matches!(
+            self as u8,
+            0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99
+        )
+    }
+
+    /// PUBREL and PUBCOMP (3.6.2.1, 3.7.2.1).
+    pub(crate) fn fits_release(self) -> bool {
+        matches!(self as u8, 0x00 | 0x92)
+    }
+
+    /// SUBACK (3.9.3).
+    pub(crate) fn fits_suback(self) -> bool {
+        matches!(
+            self as u8,
+            0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2
+        )
+    }
+
+    /// UNSUBACK (3.11.3).
+    pub(crate) fn fits_unsuback(self) -> bool {
+        matches!(self as u8, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91)
+    }
+
+    /// DISCONNECT from either side (3.14.2.1); 0x8C stands only in the table of 2.4.
+    pub(crate) fn fits_disconnect(self) -> bool {
+        matches!(
+            self as u8,
+            0x00 | 0x04 | 0x80..=0x83 | 0x87 | 0x89 | 0x8B..=0x90 | 0x93..=0xA2
+        )
+    }
+
+    /// AUTH (3.15.2.1).
+    pub(crate) fn fits_auth(self) -> bool {
+        matches!(self as u8, 0x00 | 0x18 | 0x19)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_stands_at_its_number() {
+        let known = (0..=255).filter_map(|byte| {
+            let code = ReasonCode::from_byte(byte)?;
+            assert_eq!(code as u8, byte);
+            Some(code)
+        });
+        assert_eq!(known.count(), 43);
     }
 }
