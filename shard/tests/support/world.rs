@@ -1,0 +1,466 @@
+//! The driver of every shard, in one thread and in virtual time.
+
+use super::{Client, Version, client::ClientState};
+use shard::{
+    Anonymous, Close, Config, ConnectionId, Effect, Effects, Event, Frame, Lane, Limits, Listener,
+    Shard, ShardId, Span, Time,
+};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Output below which a connection counts as drained.
+const LOW_WATER_BYTES: usize = 16 * 1_024;
+/// Events that one call may cause before it counts as an endless loop.
+const EVENTS_MAX: usize = 5_000_000;
+/// When virtual time begins, in seconds of the Unix epoch.
+const START_S: u64 = 1_700_000_000;
+
+/// Some shards and their clients.
+#[derive(Clone)]
+pub struct World {
+    inner: Rc<RefCell<Inner>>,
+}
+
+impl World {
+    /// So many shards, which let everybody in and publish nothing under `$SYS`.
+    pub fn new(shards: u16) -> World {
+        World::with(shards, |_| {})
+    }
+
+    /// Runs a test with one shard, with two, and with five.
+    #[track_caller]
+    pub fn each(test: impl Fn(&World)) {
+        for shards in [1, 2, 5] {
+            println!("with {shards} shards"); // Shown if the test fails.
+            test(&World::new(shards));
+        }
+    }
+
+    /// With other limits.
+    pub fn with_limits(shards: u16, change: impl Fn(&mut Limits)) -> World {
+        World::with(shards, |config| change(&mut config.limits))
+    }
+
+    /// With another configuration.
+    pub fn with(shards: u16, change: impl Fn(&mut Config)) -> World {
+        let now = Time(0) + Span::from_s(START_S);
+        let cores = (0..shards)
+            .map(|index| {
+                let mut config = Config {
+                    shard: ShardId(index),
+                    shards,
+                    seed: 77 + u64::from(index),
+                    anonymous: Anonymous::Allow,
+                    ..Config::alone()
+                };
+                config.limits.sys_interval_s = 0;
+                change(&mut config);
+                Core::new(config, now, shards as usize)
+            })
+            .collect();
+        let inner = Inner {
+            now,
+            cores,
+            clients: Vec::new(),
+            accepted: 0,
+            events: 0,
+        };
+        World {
+            inner: Rc::new(RefCell::new(inner)),
+        }
+    }
+
+    /// A client that is not connected yet.
+    pub fn client(&self, version: Version, id: &str) -> Client {
+        let mut inner = self.inner.borrow_mut();
+        inner.clients.push(ClientState::new(version, id));
+        Client::new(self.inner.clone(), inner.clients.len() - 1)
+    }
+
+    /// A client that has connected with a clean start.
+    pub fn connected(&self, version: Version, id: &str) -> Client {
+        let client = self.client(version, id);
+        client.connect();
+        client
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    pub fn advance(&self, seconds: u64) {
+        self.advance_ms(seconds * 1_000);
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    pub fn advance_ms(&self, ms: u64) {
+        self.inner.borrow_mut().advance(Span::from_ms(ms));
+    }
+
+    /// Asks every shard to stop and returns whether all have.
+    pub fn stop(&self) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        for index in 0..inner.cores.len() {
+            inner.handle(index, Event::Stop);
+        }
+        inner.settle();
+        inner.advance(Span::from_s(10));
+        inner.cores.iter().all(|core| core.is_stopped)
+    }
+}
+
+/// One connection, as its driver sees it.
+struct Slot {
+    generation: u32,
+    /// Index of the client; `None` while the slot is free.
+    client: Option<usize>,
+    is_paused: bool,
+    /// Bytes that arrived while reading was paused.
+    inbox: Vec<u8>,
+}
+
+/// One shard and its driver.
+struct Core {
+    shard: Shard,
+    effects: Effects,
+    slots: Vec<Slot>,
+    /// Frames in the rings towards other shards: request lane, then reply lane.
+    rings: Vec<[VecDeque<Frame>; 2]>,
+    /// Staged frames once did not fit.
+    was_full: Vec<bool>,
+    /// Commits to confirm.
+    committed: Option<u64>,
+    is_stopped: bool,
+}
+
+impl Core {
+    fn new(config: Config, now: Time, shards: usize) -> Core {
+        Core {
+            shard: Shard::new(config, now),
+            effects: Effects::new(shards),
+            slots: Vec::new(),
+            rings: (0..shards).map(|_| Default::default()).collect(),
+            was_full: vec![false; shards],
+            committed: None,
+            is_stopped: false,
+        }
+    }
+
+    fn open(&mut self, client: usize) -> ConnectionId {
+        let free = self.slots.iter().position(|slot| slot.client.is_none());
+        let index = free.unwrap_or_else(|| {
+            let slot = Slot {
+                generation: 0,
+                client: None,
+                is_paused: false,
+                inbox: Vec::new(),
+            };
+            self.slots.push(slot);
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[index];
+        slot.generation += 1;
+        slot.client = Some(client);
+        slot.is_paused = false;
+        slot.inbox.clear();
+        let connection = ConnectionId {
+            index: index as u32,
+            generation: slot.generation,
+        };
+        self.effects.open(connection);
+        connection
+    }
+
+    /// The slot, unless the connection is gone.
+    fn slot(&mut self, connection: ConnectionId) -> Option<&mut Slot> {
+        let slot = &mut self.slots[connection.index as usize];
+        (slot.generation == connection.generation && slot.client.is_some()).then_some(slot)
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.effects.close(connection);
+        self.slots[connection.index as usize].client = None;
+    }
+}
+
+/// What [`World`] and [`Client`] share.
+pub struct Inner {
+    pub now: Time,
+    cores: Vec<Core>,
+    pub clients: Vec<ClientState>,
+    /// Connections so far; the next is accepted by this shard modulo their number.
+    accepted: usize,
+    events: usize,
+}
+
+impl Inner {
+    /// A new connection, accepted by the shards in turn.
+    pub fn accept(&mut self, client: usize, listener: Listener) {
+        assert!(
+            self.clients[client].place.is_none(),
+            "the client is connected already"
+        );
+        let core = self.accepted % self.cores.len();
+        self.accepted += 1;
+        let connection = self.cores[core].open(client);
+        self.clients[client].on_open(core, connection);
+        let peer = ([127, 0, 0, 1], 40_000 + (client % 20_000) as u16).into();
+        self.handle(
+            core,
+            Event::Accepted {
+                connection,
+                listener,
+                peer,
+            },
+        );
+        self.settle();
+    }
+
+    /// Bytes from a client; they are lost if the connection is gone.
+    pub fn receive(&mut self, client: usize, bytes: &[u8]) {
+        let Some((core, connection)) = self.clients[client].place else {
+            return;
+        };
+        let slot = self.cores[core]
+            .slot(connection)
+            .expect("a place is an open slot");
+        if slot.is_paused {
+            slot.inbox.extend(bytes);
+        } else if !bytes.is_empty() {
+            self.handle(core, Event::Received { connection, bytes });
+        }
+        self.settle();
+    }
+
+    /// The client's end of the connection goes away.
+    pub fn cut(&mut self, client: usize) {
+        if let Some((core, connection)) = self.clients[client].place.take() {
+            self.cores[core].close(connection);
+            self.handle(core, Event::Closed { connection });
+            self.settle();
+        }
+    }
+
+    /// The client reads again: what the kernel had taken is accepted.
+    pub fn unstall(&mut self, client: usize) {
+        let withheld = std::mem::take(&mut self.clients[client].withheld);
+        self.clients[client].received.extend(&withheld);
+        if let Some((core, connection)) = self.clients[client].place {
+            let effects = &mut self.cores[core].effects;
+            if effects.sent(connection, withheld.len(), LOW_WATER_BYTES) {
+                self.handle(core, Event::Writable { connection });
+            }
+            self.settle();
+        }
+    }
+
+    fn handle(&mut self, core: usize, event: Event<'_>) {
+        self.events += 1;
+        assert!(self.events < EVENTS_MAX, "the shards never come to rest");
+        let core = &mut self.cores[core];
+        core.shard.handle(self.now, event, &mut core.effects);
+        core.shard.check();
+    }
+
+    /// Carries out effects and delivers frames until nothing is left to do.
+    pub fn settle(&mut self) {
+        self.events = 0;
+        loop {
+            for core in 0..self.cores.len() {
+                self.carry_out(core);
+            }
+            if !self.deliver_frames() {
+                break;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, core: usize) {
+        while !self.cores[core].effects.is_empty() {
+            let mut list = Vec::new();
+            self.cores[core].effects.take_list(&mut list);
+            for effect in list {
+                self.apply(core, effect);
+            }
+            while let Some(connection) = self.cores[core].effects.next_dirty() {
+                self.send(core, connection);
+            }
+            if let Some(sequence) = self.cores[core].committed.take() {
+                self.handle(core, Event::Committed { sequence });
+            }
+            if !self.fill_rings(core) {
+                break;
+            }
+        }
+    }
+
+    fn apply(&mut self, core: usize, effect: Effect) {
+        match effect {
+            Effect::Close { connection, how } => self.close(core, connection, how),
+            Effect::PauseReading { connection } => {
+                if let Some(slot) = self.cores[core].slot(connection) {
+                    slot.is_paused = true;
+                }
+            }
+            Effect::ResumeReading { connection } => self.resume(core, connection),
+            Effect::Adopt {
+                connection,
+                to,
+                handoff,
+            } => {
+                assert_ne!(core, to.index(), "a shard adopts its own connection");
+                self.send(core, connection);
+                let slot = self.cores[core]
+                    .slot(connection)
+                    .expect("adopted once, while open");
+                let client = slot.client.take().expect("the slot was open");
+                let held = std::mem::take(&mut slot.inbox);
+                self.cores[core].effects.close(connection);
+                let connection = self.cores[to.index()].open(client);
+                self.clients[client].place = Some((to.index(), connection));
+                self.handle(
+                    to.index(),
+                    Event::Adopted {
+                        connection,
+                        handoff,
+                    },
+                );
+                if !held.is_empty() && self.cores[to.index()].slot(connection).is_some() {
+                    self.handle(
+                        to.index(),
+                        Event::Received {
+                            connection,
+                            bytes: &held,
+                        },
+                    );
+                }
+            }
+            Effect::Commit(commit) => self.cores[core].committed = Some(commit.sequence),
+            Effect::Log { .. } => {}
+            Effect::Stopped => self.cores[core].is_stopped = true,
+        }
+    }
+
+    fn close(&mut self, core: usize, connection: ConnectionId, how: Close) {
+        let Some(slot) = self.cores[core].slot(connection) else {
+            return;
+        };
+        let client = slot.client.expect("the slot is open");
+        if how == Close::Flush {
+            self.send(core, connection);
+        }
+        self.cores[core].close(connection);
+        self.clients[client].on_close();
+    }
+
+    fn resume(&mut self, core: usize, connection: ConnectionId) {
+        let Some(slot) = self.cores[core].slot(connection) else {
+            return;
+        };
+        slot.is_paused = false;
+        let held = std::mem::take(&mut slot.inbox);
+        if !held.is_empty() {
+            self.handle(
+                core,
+                Event::Received {
+                    connection,
+                    bytes: &held,
+                },
+            );
+        }
+    }
+
+    /// Gives the client what is in its outbox.
+    fn send(&mut self, core: usize, connection: ConnectionId) {
+        let Some(slot) = self.cores[core].slot(connection) else {
+            return;
+        };
+        let client = slot.client.expect("the slot is open");
+        let effects = &mut self.cores[core].effects;
+        let output = effects.take_output(connection);
+        let state = &mut self.clients[client];
+        if state.is_stalled {
+            state.withheld.extend(&output);
+            return effects.recycle(output);
+        }
+        state.received.extend(&output);
+        let is_writable = effects.sent(connection, output.len(), LOW_WATER_BYTES);
+        effects.recycle(output);
+        if is_writable {
+            self.handle(core, Event::Writable { connection });
+        }
+    }
+
+    /// Moves staged frames into the rings; returns whether all fitted.
+    fn fill_rings(&mut self, from: usize) -> bool {
+        let mut fitted = true;
+        for to in 0..self.cores.len() {
+            let core = &mut self.cores[from];
+            let target = ShardId(to as u16);
+            for (lane, room, ring) in [
+                (Lane::Request, shard::limits::REQUEST_LANE, 0),
+                (Lane::Reply, shard::limits::REPLY_LANE, 1),
+            ] {
+                let staged = core.effects.staged(target, lane);
+                assert!(
+                    staged.is_empty() || from != to,
+                    "a shard sends itself a frame"
+                );
+                let count = staged.len().min(room - core.rings[to][ring].len());
+                core.rings[to][ring].extend(staged.drain(..count));
+                assert!(
+                    lane == Lane::Request || staged.is_empty(),
+                    "a reply lane is full"
+                );
+            }
+            if !core.effects.staged(target, Lane::Request).is_empty() {
+                core.was_full[to] = true;
+                fitted = false;
+            } else if std::mem::take(&mut core.was_full[to]) {
+                self.handle(from, Event::LaneDrained { to: target });
+            }
+        }
+        fitted
+    }
+
+    /// Delivers what is in the rings, in order; returns whether there was anything.
+    fn deliver_frames(&mut self) -> bool {
+        let mut any = false;
+        for from in 0..self.cores.len() {
+            for to in 0..self.cores.len() {
+                for ring in 0..2 {
+                    let frames = std::mem::take(&mut self.cores[from].rings[to][ring]);
+                    for frame in frames {
+                        any = true;
+                        let event = Event::Frame {
+                            from: ShardId(from as u16),
+                            frame,
+                        };
+                        self.handle(to, event);
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    pub fn advance(&mut self, span: Span) {
+        let end = self.now + span;
+        let mut ticks = 0;
+        loop {
+            let next = (0..self.cores.len())
+                .filter_map(|core| Some((self.cores[core].shard.next_deadline()?, core)))
+                .min();
+            match next {
+                Some((deadline, core)) if deadline <= end => {
+                    ticks += 1;
+                    assert!(ticks < EVENTS_MAX, "a deadline that does not move");
+                    self.now = self.now.max(deadline);
+                    self.handle(core, Event::Tick);
+                    self.settle();
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+}
