@@ -1,12 +1,24 @@
 //! The driver of Meshring: runs one [`shard::Shard`] per thread over io_uring or epoll, and
 //! connects the shards with rings. See [`start`].
 
+mod backend;
+mod clock;
 mod config;
+mod driver;
+mod epoll;
 mod error;
 mod handler;
+mod links;
+mod listen;
 mod server;
+mod slots;
+mod sys;
+mod token;
+mod turn;
+mod wake;
 
 pub use config::{DriverChoice, ServerConfig, Tuning};
 pub use error::{JoinError, StartError};
 pub use handler::Handler;
 pub use server::{Server, Stopper, start, start_with};
+pub use wake::Wake;

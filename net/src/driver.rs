@@ -1,0 +1,320 @@
+//! One shard's driver, apart from the kernel: what is known of each connection, and what events
+//! and effects do to it. `turn.rs` says in which order.
+//!
+//! Always holds: an event names a connection only while its slot is [`Phase::Open`]; an outbox is
+//! closed when its slot is freed, and a slot is freed only while effects are carried out.
+
+use crate::backend::Backend;
+use crate::clock::{Clock, LineLimit};
+use crate::links::Links;
+use crate::slots::{Flag, Parting, Phase, Slots};
+use crate::{Handler, Tuning};
+use shard::{
+    Close, ConnectionId, Effect, Effects, Event, Handoff, Level, Listener, ShardId, Span, Time,
+};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+/// [`Event::Writable`] is due when no more than this is left.
+pub(crate) const LOW_WATER_BYTES: usize = 64 * 1_024;
+
+/// Log lines of the shard itself that are written in one second.
+const SHARD_LINES_PER_SECOND: u32 = 20;
+
+/// Everything of one shard's thread but its backend.
+pub(crate) struct Driver<H> {
+    pub(crate) shard: ShardId,
+    pub(crate) handler: H,
+    pub(crate) effects: Effects,
+    pub(crate) slots: Slots,
+    pub(crate) links: Links,
+    pub(crate) tuning: Tuning,
+    /// The time of this turn.
+    pub(crate) now: Time,
+    pub(crate) clock: Clock,
+    /// Slots whose phase or wishes changed; each once, by its flag.
+    pub(crate) touched: Vec<u32>,
+    /// Connections whose output fell to the low-water mark while effects were carried out.
+    pub(crate) writable: Vec<ConnectionId>,
+    /// The highest commit that has not been answered.
+    pub(crate) committed: Option<u64>,
+    /// When flushing connections are given up, in order of time.
+    pub(crate) flushes: VecDeque<(Time, ConnectionId)>,
+    /// When lingering connections are given up, in order of time.
+    pub(crate) lingers: VecDeque<(Time, ConnectionId)>,
+    /// [`Event::Stop`] has been given.
+    pub(crate) is_stopping: bool,
+    /// The shard has answered [`Effect::Stopped`].
+    pub(crate) has_stopped: bool,
+    accept_log: LineLimit,
+    shard_log: LineLimit,
+    /// Effects on their way from `effects` to `apply`; empty in between.
+    list: Vec<Effect>,
+}
+
+impl<H: Handler> Driver<H> {
+    pub(crate) fn new(
+        shard: ShardId,
+        handler: H,
+        links: Links,
+        tuning: Tuning,
+        clock: Clock,
+    ) -> Driver<H> {
+        Driver {
+            shard,
+            handler,
+            effects: Effects::new(links.incoming.len()),
+            slots: Slots::default(),
+            links,
+            tuning,
+            now: clock.now(),
+            clock,
+            touched: Vec::new(),
+            writable: Vec::new(),
+            committed: None,
+            flushes: VecDeque::new(),
+            lingers: VecDeque::new(),
+            is_stopping: false,
+            has_stopped: false,
+            accept_log: LineLimit::new(1),
+            shard_log: LineLimit::new(SHARD_LINES_PER_SECOND),
+            list: Vec::new(),
+        }
+    }
+
+    /// Gives the shard one event and applies what it asks for at once, so that it is never told
+    /// about a connection that it has let go of.
+    pub(crate) fn handle(&mut self, event: Event<'_>) {
+        self.handler.handle(self.now, event, &mut self.effects);
+        self.effects.take_list(&mut self.list);
+        if self.list.is_empty() {
+            return;
+        }
+        let mut list = std::mem::take(&mut self.list);
+        for effect in list.drain(..) {
+            self.apply(effect);
+        }
+        self.list = list;
+    }
+
+    /// Notes an effect; the kernel hears of it when the turn's effects are carried out.
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Close { connection, how } => self.close(connection, how),
+            Effect::PauseReading { connection } => self.set_paused(connection, true),
+            Effect::ResumeReading { connection } => self.set_paused(connection, false),
+            Effect::Adopt {
+                connection,
+                to,
+                handoff,
+            } => self.leave(connection, to, handoff),
+            // Nothing is kept yet, so it is as durable as it will be.
+            Effect::Commit(commit) => self.committed = self.committed.max(Some(commit.sequence)),
+            Effect::Log { level, text } => self.log(level, &text),
+            Effect::Stopped => self.has_stopped = true,
+        }
+    }
+
+    fn log(&mut self, level: Level, text: &str) {
+        let Some(left_out) = self.shard_log.admit(self.now) else {
+            return;
+        };
+        let shard = self.shard.0;
+        match level {
+            Level::Warn => tracing::warn!(shard, left_out, "{text}"),
+            Level::Info => tracing::info!(shard, left_out, "{text}"),
+        }
+    }
+
+    /// Says that something is wrong with accepting, at most once a second.
+    pub(crate) fn log_accept(&mut self, what: &str, error: Option<&io::Error>) {
+        if let Some(left_out) = self.accept_log.admit(self.now) {
+            let shard = self.shard.0;
+            let error = error.map(tracing::field::display);
+            tracing::warn!(shard, left_out, error, "{what}");
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId, how: Close) {
+        let Some(slot) = self
+            .slots
+            .find(connection)
+            .filter(|slot| slot.phase == Phase::Open)
+        else {
+            return;
+        };
+        match how {
+            Close::Abort => slot.phase = Phase::Closing,
+            Close::Flush => {
+                slot.phase = Phase::Flushing;
+                self.flush_until(connection);
+            }
+        }
+        self.touch(connection.index);
+    }
+
+    pub(crate) fn flush_until(&mut self, connection: ConnectionId) {
+        let deadline = self.now + Span::from_ms(u64::from(self.tuning.flush_ms));
+        self.flushes.push_back((deadline, connection));
+    }
+
+    fn set_paused(&mut self, connection: ConnectionId, is_paused: bool) {
+        let Some(slot) = self
+            .slots
+            .find(connection)
+            .filter(|slot| slot.phase == Phase::Open)
+        else {
+            return;
+        };
+        if is_paused {
+            slot.set(Flag::PAUSED);
+        } else {
+            slot.clear(Flag::PAUSED);
+        }
+        self.touch(connection.index);
+    }
+
+    fn leave(&mut self, connection: ConnectionId, to: ShardId, handoff: Box<Handoff>) {
+        assert_ne!(
+            to, self.shard,
+            "a connection adopted by the shard that has it"
+        );
+        let Some(slot) = self
+            .slots
+            .find(connection)
+            .filter(|slot| slot.phase == Phase::Open)
+        else {
+            return;
+        };
+        slot.phase = Phase::Leaving;
+        let (received, output) = (Vec::new(), Vec::new());
+        slot.parting = Some(Box::new(Parting {
+            to,
+            handoff,
+            received,
+            output,
+        }));
+        self.touch(connection.index);
+    }
+
+    /// Has the slot settled when effects are carried out.
+    pub(crate) fn touch(&mut self, index: u32) {
+        let slot = self.slots.at(index);
+        if !slot.has(Flag::TOUCHED) {
+            slot.set(Flag::TOUCHED);
+            self.touched.push(index);
+        }
+    }
+
+    /// A socket was accepted.
+    pub(crate) fn on_accepted<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        socket: OwnedFd,
+        listener: Listener,
+        peer: SocketAddr,
+    ) {
+        if self.is_stopping {
+            return;
+        }
+        if let Some(connection) = self.admit(backend, socket) {
+            self.handle(Event::Accepted {
+                connection,
+                listener,
+                peer,
+            });
+        }
+    }
+
+    /// Gives a socket a slot and an outbox, or closes it if there is no room.
+    pub(crate) fn admit<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        socket: OwnedFd,
+    ) -> Option<ConnectionId> {
+        // Those on their way out count too, or they could pile up behind a slow shard.
+        let held = self.slots.used() + self.links.parcels_waiting();
+        if held >= self.tuning.connections_max as usize {
+            drop(socket);
+            self.log_accept("as many connections as allowed: new ones are closed", None);
+            return None;
+        }
+        let connection = self.slots.insert(socket);
+        self.effects.open(connection);
+        if let Err(error) = backend.attach(self.slots.at(connection.index), connection) {
+            self.effects.close(connection);
+            drop(self.slots.remove(connection.index));
+            self.log_accept(
+                "a new connection cannot be watched and is closed",
+                Some(&error),
+            );
+            return None;
+        }
+        self.touch(connection.index);
+        Some(connection)
+    }
+
+    /// Bytes arrived, never none.
+    pub(crate) fn on_received(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        debug_assert!(!bytes.is_empty(), "the end of a stream is not a receive");
+        let slot = self.slots.at(connection.index);
+        match slot.phase {
+            Phase::Open => self.handle(Event::Received { connection, bytes }),
+            Phase::Leaving => {
+                let parting = slot
+                    .parting
+                    .as_mut()
+                    .expect("a leaving slot has what it takes along");
+                parting.received.extend_from_slice(bytes);
+            }
+            Phase::Free | Phase::Flushing | Phase::Lingering | Phase::Closing => {}
+        }
+    }
+
+    /// The kernel accepted more output; `is_all` if the backend holds none any more.
+    pub(crate) fn on_sent(&mut self, connection: ConnectionId, bytes: usize, is_all: bool) {
+        let is_low = self.effects.sent(connection, bytes, LOW_WATER_BYTES);
+        let phase = self.slots.at(connection.index).phase;
+        if is_low && phase == Phase::Open {
+            self.handle(Event::Writable { connection });
+        }
+        // More output may have gathered meanwhile, or a close wait for this.
+        if is_all && (phase != Phase::Open || self.effects.pending_bytes(connection) > 0) {
+            self.touch(connection.index);
+        }
+    }
+
+    /// The peer has finished sending. What it was told last still goes out.
+    pub(crate) fn on_ended(&mut self, connection: ConnectionId) {
+        let slot = self.slots.at(connection.index);
+        slot.set(Flag::ENDED);
+        match slot.phase {
+            Phase::Open => {
+                slot.phase = Phase::Flushing;
+                self.flush_until(connection);
+                self.handle(Event::Closed { connection });
+            }
+            Phase::Lingering => slot.phase = Phase::Closing,
+            Phase::Free | Phase::Flushing | Phase::Leaving | Phase::Closing => {}
+        }
+        self.touch(connection.index);
+    }
+
+    /// The transport failed.
+    pub(crate) fn on_broken(&mut self, connection: ConnectionId) {
+        let slot = self.slots.at(connection.index);
+        slot.set(Flag::ENDED);
+        match slot.phase {
+            Phase::Open => {
+                slot.phase = Phase::Closing;
+                self.handle(Event::Closed { connection });
+            }
+            Phase::Flushing | Phase::Lingering => slot.phase = Phase::Closing,
+            // The new home will find out for itself.
+            Phase::Free | Phase::Leaving | Phase::Closing => {}
+        }
+        self.touch(connection.index);
+    }
+}

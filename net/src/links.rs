@@ -1,0 +1,237 @@
+//! What connects one shard's driver to all others: per ordered pair a ring for request frames, one
+//! for reply frames, and one for parcels, which are connections on their way home.
+//!
+//! Whoever finds a ring full leaves the rest with itself, in order, and says so in a flag next to
+//! the ring; the other side, having made room, sees the flag and wakes it. Flag and ring are the
+//! same game as in `wake.rs`, with the same two fences. Rings are bounded by
+//! `shard::limits`, parcels that wait for a ring by the connections that a shard may have.
+
+use crate::wake::Wake;
+use rtrb::{Consumer, Producer, RingBuffer};
+use shard::limits::{REPLY_LANE, REQUEST_LANE};
+use shard::{Effects, Frame, Handoff, Lane, ShardId};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Parcels that a ring holds.
+const PARCEL_LANE: usize = 256;
+
+/// A connection on its way to its home shard.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) socket: OwnedFd,
+    pub(crate) handoff: Box<Handoff>,
+    /// Received since the handoff was written.
+    pub(crate) received: Vec<u8>,
+    /// Not yet sent.
+    pub(crate) output: Vec<u8>,
+}
+
+/// One direction's rings at their sending end.
+#[derive(Debug)]
+struct Outgoing {
+    requests: Producer<Frame>,
+    replies: Producer<Frame>,
+    parcels: Producer<Parcel>,
+    parcels_waiting: VecDeque<Parcel>,
+    /// Set by us when something did not fit, taken back by the other side when it has made room.
+    is_blocked: Arc<AtomicBool>,
+    /// The request lane was once found full and the shard has not yet been told that it drained.
+    was_full: bool,
+    /// All staged requests have moved since; the shard is to be told.
+    has_drained: bool,
+}
+
+/// One direction's rings at their receiving end.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) requests: Consumer<Frame>,
+    pub(crate) replies: Consumer<Frame>,
+    pub(crate) parcels: Consumer<Parcel>,
+    sender_is_blocked: Arc<AtomicBool>,
+}
+
+impl Incoming {
+    /// Whether there is nothing to take.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.replies.is_empty() && self.parcels.is_empty()
+    }
+}
+
+/// All rings of one shard. The entries of the shard itself are `None`.
+#[derive(Debug)]
+pub(crate) struct Links {
+    outgoing: Vec<Option<Outgoing>>,
+    pub(crate) incoming: Vec<Option<Incoming>>,
+    wakes: Arc<[Wake]>,
+    me: ShardId,
+}
+
+/// One direction, both ends.
+fn ring() -> (Outgoing, Incoming) {
+    let (requests, requests_end) = RingBuffer::new(REQUEST_LANE);
+    let (replies, replies_end) = RingBuffer::new(REPLY_LANE);
+    let (parcels, parcels_end) = RingBuffer::new(PARCEL_LANE);
+    let is_blocked = Arc::new(AtomicBool::new(false));
+    let incoming = Incoming {
+        requests: requests_end,
+        replies: replies_end,
+        parcels: parcels_end,
+        sender_is_blocked: Arc::clone(&is_blocked),
+    };
+    let outgoing = Outgoing {
+        requests,
+        replies,
+        parcels,
+        parcels_waiting: VecDeque::new(),
+        is_blocked,
+        was_full: false,
+        has_drained: false,
+    };
+    (outgoing, incoming)
+}
+
+/// Moves from the queue's front into the ring what fits; returns how many.
+fn fill<T>(ring: &mut Producer<T>, waiting: &mut VecDeque<T>) -> usize {
+    let count = waiting.len().min(ring.slots());
+    if count == 0 {
+        return 0;
+    }
+    let chunk = ring
+        .write_chunk_uninit(count)
+        .expect("no more than the free slots are asked for");
+    chunk.fill_from_iter(waiting.drain(..count))
+}
+
+impl Outgoing {
+    /// Moves what fits of everything; returns whether anything moved.
+    fn fill_all(&mut self, effects: &mut Effects, to: ShardId) -> bool {
+        // Every outstanding request has room for its reply (`limits.rs`), so nothing of this stays.
+        let mut moved = fill(&mut self.replies, effects.staged(to, Lane::Reply));
+        moved += fill(&mut self.requests, effects.staged(to, Lane::Request));
+        moved += fill(&mut self.parcels, &mut self.parcels_waiting);
+        moved > 0
+    }
+
+    fn has_leftovers(&self, effects: &mut Effects, to: ShardId) -> bool {
+        !effects.staged(to, Lane::Request).is_empty()
+            || !effects.staged(to, Lane::Reply).is_empty()
+            || !self.parcels_waiting.is_empty()
+    }
+
+    /// [`Outgoing::fill_all`], and if something did not fit, asks to be woken when there is room.
+    fn push(&mut self, effects: &mut Effects, to: ShardId) -> bool {
+        let mut moved = self.fill_all(effects, to);
+        if self.has_leftovers(effects, to) && !self.is_blocked.load(Ordering::Relaxed) {
+            self.is_blocked.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            // Room that was made before the flag could be seen would go unnoticed.
+            moved |= self.fill_all(effects, to);
+        }
+        if !effects.staged(to, Lane::Request).is_empty() {
+            self.was_full = true;
+        } else if self.was_full {
+            self.was_full = false;
+            self.has_drained = true;
+        }
+        moved
+    }
+}
+
+impl Links {
+    /// The links of all shards, in their order; `wakes` has one entry per shard.
+    pub(crate) fn mesh(wakes: Arc<[Wake]>) -> Vec<Links> {
+        let shards = wakes.len();
+        let mut all: Vec<Links> = (0..shards)
+            .map(|me| Links {
+                outgoing: (0..shards).map(|_| None).collect(),
+                incoming: (0..shards).map(|_| None).collect(),
+                wakes: Arc::clone(&wakes),
+                me: ShardId(me as u16),
+            })
+            .collect();
+        for from in 0..shards {
+            for to in (0..shards).filter(|&to| to != from) {
+                let (outgoing, incoming) = ring();
+                all[from].outgoing[to] = Some(outgoing);
+                all[to].incoming[from] = Some(incoming);
+            }
+        }
+        all
+    }
+
+    /// Moves staged frames and waiting parcels into the rings and wakes each shard that got
+    /// something, at most once.
+    pub(crate) fn push(&mut self, effects: &mut Effects) {
+        for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
+            let Some(outgoing) = outgoing else { continue };
+            if outgoing.push(effects, ShardId(index as u16)) {
+                self.wakes[index].wake();
+            }
+        }
+    }
+
+    /// Lets a parcel wait for the next [`Links::push`].
+    pub(crate) fn post(&mut self, to: ShardId, parcel: Parcel) {
+        let outgoing = self.outgoing[to.index()]
+            .as_mut()
+            .expect("adopted by another shard");
+        outgoing.parcels_waiting.push_back(parcel);
+    }
+
+    /// A shard whose request lane has drained after it was full; each once.
+    pub(crate) fn next_drained(&mut self) -> Option<ShardId> {
+        for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
+            if let Some(outgoing) = outgoing.as_mut().filter(|outgoing| outgoing.has_drained) {
+                outgoing.has_drained = false;
+                return Some(ShardId(index as u16));
+            }
+        }
+        None
+    }
+
+    /// Whether there is something to do that no wake-up will announce.
+    pub(crate) fn has_work(&self) -> bool {
+        self.outgoing
+            .iter()
+            .flatten()
+            .any(|outgoing| outgoing.has_drained)
+            || self
+                .incoming
+                .iter()
+                .flatten()
+                .any(|incoming| !incoming.is_empty())
+    }
+
+    /// Connections that wait for room in a ring.
+    pub(crate) fn parcels_waiting(&self) -> usize {
+        self.outgoing
+            .iter()
+            .flatten()
+            .map(|outgoing| outgoing.parcels_waiting.len())
+            .sum()
+    }
+
+    /// After having taken from the rings of `incoming`: wakes its sender if that waits for room.
+    pub(crate) fn made_room(&self, from: ShardId, incoming: &Incoming) {
+        fence(Ordering::SeqCst);
+        if incoming.sender_is_blocked.load(Ordering::Relaxed) {
+            incoming.sender_is_blocked.store(false, Ordering::Relaxed);
+            self.wakes[from.index()].wake();
+        }
+    }
+
+    /// The wake-up of this shard.
+    pub(crate) fn own_wake(&self) -> &Wake {
+        &self.wakes[self.me.index()]
+    }
+
+    /// Wakes every shard.
+    pub(crate) fn wake_all(&self) {
+        for wake in self.wakes.iter() {
+            wake.wake();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The order of one turn.
+//!
+//! The backend waits and reports; then come frames and connections from other shards, then what
+//! the driver itself has to say, and last the effects of all that are carried out: connections are
+//! settled, output is sent, frames go into the rings, sleepers are woken. Each part is bounded, so
+//! that none can starve the others; what is left over makes the next wait return at once.
+
+use crate::Handler;
+use crate::backend::{Backend, Sent};
+use crate::driver::{Driver, LOW_WATER_BYTES};
+use crate::links::Parcel;
+use crate::server::Shared;
+use crate::slots::{Flag, Phase};
+use shard::{ConnectionId, Event, ShardId, Span, Time};
+use std::io;
+use std::net::Shutdown;
+use std::time::Duration;
+
+/// Frames taken per turn from one lane.
+const FRAMES_PER_TURN: usize = 1_024;
+/// Connections taken per turn from one other shard.
+const PARCELS_PER_TURN: usize = 64;
+
+/// How a shard's thread ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// All shards have stopped.
+    Stopped,
+    /// This shard did not stop in time.
+    Abandoned,
+    /// Another shard's thread ended before its time.
+    OtherFailed,
+}
+
+/// Takes turns until all shards have stopped. Errs if the kernel fails a wait.
+pub(crate) fn run<H: Handler, B: Backend>(
+    driver: &mut Driver<H>,
+    backend: &mut B,
+    shared: &Shared,
+) -> io::Result<Outcome> {
+    let mut stop_deadline = None;
+    let mut is_counted = false;
+    loop {
+        let timeout = driver.announce_sleep(backend, shared, stop_deadline);
+        backend.wait(driver, timeout)?;
+        if shared.is_stopping() && !driver.is_stopping {
+            driver.is_stopping = true;
+            stop_deadline = Some(driver.now + Span::from_ms(u64::from(driver.tuning.stop_ms)));
+            backend.stop_accepting();
+            driver.handle(Event::Stop);
+        }
+        driver.take_from_links(backend);
+        driver.take_own_events();
+        driver.carry_out(backend);
+        if driver.is_finished() && !is_counted {
+            is_counted = true;
+            if shared.count_finished() {
+                driver.links.wake_all();
+            }
+        }
+        if shared.are_all_finished() {
+            return Ok(Outcome::Stopped);
+        }
+        if shared.has_failed() {
+            return Ok(Outcome::OtherFailed);
+        }
+        if stop_deadline.is_some_and(|deadline| driver.now >= deadline) && !is_counted {
+            return Ok(Outcome::Abandoned);
+        }
+    }
+}
+
+impl<H: Handler> Driver<H> {
+    /// To be called by the backend when it has waited: reads the clock for this turn.
+    pub(crate) fn begin(&mut self) {
+        self.links.own_wake().retract_sleep();
+        // Not `max`ed needlessly: the clock is monotonic.
+        self.now = self.clock.now();
+    }
+
+    /// How long the backend may wait. If that is more than nothing, others know that they must
+    /// wake us.
+    fn announce_sleep<B: Backend>(
+        &self,
+        backend: &B,
+        shared: &Shared,
+        stop_deadline: Option<Time>,
+    ) -> Option<Duration> {
+        let has_own_work = !self.writable.is_empty()
+            || self.committed.is_some()
+            || !self.touched.is_empty()
+            || backend.has_work();
+        if has_own_work {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.handler.next_deadline(),
+            backend.deadline(),
+            self.flushes.front().map(|&(deadline, _)| deadline),
+            self.lingers.front().map(|&(deadline, _)| deadline),
+            stop_deadline,
+        ];
+        let timeout = match deadlines.into_iter().flatten().min() {
+            None => None,
+            Some(deadline) => match deadline.since(self.clock.now()) {
+                Span(0) => return Some(Duration::ZERO),
+                Span(us) => Some(Duration::from_micros(us)),
+            },
+        };
+        self.links.own_wake().announce_sleep();
+        // What was put there before our announcement could be seen, nobody wakes us for.
+        if self.links.has_work() || shared.has_news(self.is_stopping) {
+            return Some(Duration::ZERO);
+        }
+        timeout
+    }
+
+    /// Frames and connections that other shards sent.
+    fn take_from_links<B: Backend>(&mut self, backend: &mut B) {
+        for index in 0..self.links.incoming.len() {
+            // Taken out while the shard works on what is in it, because that needs all of `self`.
+            let Some(mut incoming) = self.links.incoming[index].take() else {
+                continue;
+            };
+            let from = ShardId(index as u16);
+            let mut taken = 0;
+            // Replies first: they give back credits, which requests take.
+            for _ in 0..FRAMES_PER_TURN {
+                let Ok(frame) = incoming.replies.pop() else {
+                    break;
+                };
+                self.handle(Event::Frame { from, frame });
+                taken += 1;
+            }
+            for _ in 0..FRAMES_PER_TURN {
+                let Ok(frame) = incoming.requests.pop() else {
+                    break;
+                };
+                self.handle(Event::Frame { from, frame });
+                taken += 1;
+            }
+            for _ in 0..PARCELS_PER_TURN {
+                let Ok(parcel) = incoming.parcels.pop() else {
+                    break;
+                };
+                self.adopt(backend, parcel);
+                taken += 1;
+            }
+            if taken > 0 {
+                self.links.made_room(from, &incoming);
+            }
+            self.links.incoming[index] = Some(incoming);
+        }
+    }
+
+    fn adopt<B: Backend>(&mut self, backend: &mut B, parcel: Parcel) {
+        if self.has_stopped {
+            return;
+        }
+        let Parcel {
+            socket,
+            handoff,
+            received,
+            output,
+        } = parcel;
+        let Some(connection) = self.admit(backend, socket) else {
+            return;
+        };
+        // Before anything that the shard may add.
+        if !output.is_empty() {
+            self.effects.outbox(connection).extend_from_slice(&output);
+        }
+        self.handle(Event::Adopted {
+            connection,
+            handoff,
+        });
+        if !received.is_empty() {
+            self.on_received(connection, &received);
+        }
+    }
+
+    /// What no other shard and no kernel has to say: ticks, drained lanes, commits, deadlines.
+    fn take_own_events(&mut self) {
+        while let Some(connection) = self.writable.pop() {
+            if self
+                .slots
+                .find(connection)
+                .is_some_and(|slot| slot.phase == Phase::Open)
+            {
+                self.handle(Event::Writable { connection });
+            }
+        }
+        while let Some(to) = self.links.next_drained() {
+            self.handle(Event::LaneDrained { to });
+        }
+        if let Some(sequence) = self.committed.take() {
+            self.handle(Event::Committed { sequence });
+        }
+        if self
+            .handler
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now)
+        {
+            self.handle(Event::Tick);
+        }
+        self.give_up_on_slow_closes();
+    }
+
+    fn give_up_on_slow_closes(&mut self) {
+        for phase in [Phase::Flushing, Phase::Lingering] {
+            loop {
+                let queue = match phase {
+                    Phase::Flushing => &mut self.flushes,
+                    _ => &mut self.lingers,
+                };
+                let Some(&(deadline, connection)) = queue.front() else {
+                    break;
+                };
+                let slot = self
+                    .slots
+                    .find(connection)
+                    .filter(|slot| slot.phase == phase);
+                match slot {
+                    Some(_) if deadline > self.now => break,
+                    Some(slot) => {
+                        slot.phase = Phase::Closing;
+                        queue.pop_front();
+                        self.touch(connection.index);
+                    }
+                    None => {
+                        queue.pop_front();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries out the effects of the turn.
+    fn carry_out<B: Backend>(&mut self, backend: &mut B) {
+        // Settling can find a connection broken, which the shard may answer with more effects; but
+        // every such answer is another connection less, so this ends.
+        loop {
+            while let Some(connection) = self.effects.next_dirty() {
+                if self.slots.find(connection).is_some() {
+                    self.pump(backend, connection);
+                }
+            }
+            let Some(index) = self.touched.pop() else {
+                break;
+            };
+            self.settle(backend, index);
+        }
+        self.links.push(&mut self.effects);
+    }
+
+    /// Sends what is in the outbox, unless something is being sent already.
+    fn pump<B: Backend>(&mut self, backend: &mut B, connection: ConnectionId) {
+        let slot = self.slots.at(connection.index);
+        let may_send = matches!(slot.phase, Phase::Open | Phase::Flushing);
+        if !may_send || slot.has(Flag::SENDING) {
+            return;
+        }
+        let output = self.effects.take_output(connection);
+        if output.is_empty() {
+            self.effects.recycle(output);
+            return;
+        }
+        let accepted = match backend.send(slot, connection, output) {
+            Sent::All(buffer) => {
+                let bytes = buffer.len();
+                self.effects.recycle(buffer);
+                bytes
+            }
+            Sent::Pending(bytes) => bytes,
+            Sent::Failed => return self.on_broken(connection),
+        };
+        if accepted > 0 && self.effects.sent(connection, accepted, LOW_WATER_BYTES) {
+            // Not now: the shard could go on like this for ever.
+            self.writable.push(connection);
+        }
+    }
+
+    /// Brings what the kernel does for a slot in line with what is wanted.
+    fn settle<B: Backend>(&mut self, backend: &mut B, index: u32) {
+        let connection = self.slots.id(index);
+        self.slots.at(index).clear(Flag::TOUCHED);
+        match self.slots.at(index).phase {
+            Phase::Free => {}
+            Phase::Open => {
+                self.pump(backend, connection);
+                backend.align_reading(self.slots.at(index), connection);
+            }
+            Phase::Flushing => self.settle_flushing(backend, connection),
+            Phase::Lingering => backend.align_reading(self.slots.at(index), connection),
+            Phase::Leaving | Phase::Closing => {
+                if backend.detach(self.slots.at(index), connection) {
+                    self.part(connection);
+                }
+            }
+        }
+    }
+
+    fn settle_flushing<B: Backend>(&mut self, backend: &mut B, connection: ConnectionId) {
+        self.pump(backend, connection);
+        let is_flushed = self.effects.pending_bytes(connection) == 0;
+        let slot = self.slots.at(connection.index);
+        if slot.phase != Phase::Flushing {
+            return;
+        }
+        if is_flushed {
+            let is_shut = socket2::SockRef::from(&slot.socket())
+                .shutdown(Shutdown::Write)
+                .is_ok();
+            if slot.has(Flag::ENDED) || !is_shut {
+                slot.phase = Phase::Closing;
+                return self.touch(connection.index);
+            }
+            slot.phase = Phase::Lingering;
+            let deadline = self.now + Span::from_ms(u64::from(self.tuning.linger_ms));
+            self.lingers.push_back((deadline, connection));
+        }
+        backend.align_reading(self.slots.at(connection.index), connection);
+    }
+
+    /// Closes the socket of a slot that nothing refers to any more, or sends it to its new home.
+    fn part(&mut self, connection: ConnectionId) {
+        let slot = self.slots.at(connection.index);
+        let parting = slot.parting.take();
+        let rest = match parting {
+            Some(_) => self.effects.take_output(connection),
+            None => Vec::new(),
+        };
+        self.effects.close(connection);
+        let socket = self.slots.remove(connection.index);
+        if let Some(parting) = parting {
+            let mut output = parting.output;
+            output.extend_from_slice(&rest);
+            self.effects.recycle(rest);
+            let (handoff, received) = (parting.handoff, parting.received);
+            self.links.post(
+                parting.to,
+                Parcel {
+                    socket,
+                    handoff,
+                    received,
+                    output,
+                },
+            );
+        }
+    }
+
+    /// Whether the shard has stopped and nothing is left of its connections.
+    fn is_finished(&self) -> bool {
+        self.has_stopped && self.slots.used() == 0 && self.links.parcels_waiting() == 0
+    }
+}
