@@ -1,0 +1,18 @@
+//! Loads a running broker and measures it: capacity, latency, CPU per message, memory per
+//! connection; alone or beside its peers.
+//!
+//! One thread makes all the load, on a core of its own, and is cheaper per message than any
+//! broker: `fleet` holds the connections, `traffic` decides what is sent when and counts what
+//! comes back, `measure` and `procfs` ask the kernel what it cost, `scenarios` say what is set up,
+//! and `outcome` judges whether a figure may be believed.
+
+pub mod brokers;
+pub mod fleet;
+pub mod ledger;
+pub mod measure;
+pub mod options;
+pub mod outcome;
+pub mod procfs;
+pub mod scenarios;
+pub mod traffic;
+pub mod wire;
