@@ -3,6 +3,17 @@
 
 pub mod limits;
 
+#[doc(hidden)]
+pub mod filter_tree;
+#[doc(hidden)]
+pub mod map;
+#[doc(hidden)]
+pub mod retained;
+#[doc(hidden)]
+pub mod timers;
+#[doc(hidden)]
+pub mod topic;
+
 mod config;
 mod effects;
 mod event;
