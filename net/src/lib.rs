@@ -15,6 +15,7 @@ mod slots;
 mod sys;
 mod token;
 mod turn;
+mod uring;
 mod wake;
 
 pub use config::{DriverChoice, ServerConfig, Tuning};

@@ -7,6 +7,7 @@ use crate::epoll::EpollBackend;
 use crate::links::Links;
 use crate::listen::{self, Listening};
 use crate::turn::{self, Outcome};
+use crate::uring::{self, UringBackend};
 use crate::wake::Wake;
 use crate::{DriverChoice, Handler, JoinError, ServerConfig, StartError, Tuning, sys};
 use shard::limits::SHARDS_MAX;
@@ -211,23 +212,42 @@ fn check(config: &ServerConfig) -> Result<(), StartError> {
 /// The interface that was decided on.
 #[derive(Clone, Copy, Debug)]
 enum Chosen {
+    IoUring,
     Epoll,
 }
 
 impl Chosen {
     fn name(self) -> &'static str {
         match self {
+            Chosen::IoUring => "io_uring",
             Chosen::Epoll => "epoll",
         }
     }
 }
 
 fn choose(config: &ServerConfig) -> Result<Chosen, StartError> {
-    match config.driver {
-        DriverChoice::Epoll => Ok(Chosen::Epoll),
-        DriverChoice::Auto => Ok(Chosen::Epoll),
-        DriverChoice::IoUring => Err(StartError::IoUringRefused("not built in".to_owned())),
-    }
+    let chosen = match config.driver {
+        DriverChoice::Epoll => {
+            tracing::info!("driver: epoll, as demanded");
+            Chosen::Epoll
+        }
+        DriverChoice::IoUring => {
+            uring::probe().map_err(StartError::IoUringRefused)?;
+            tracing::info!("driver: io_uring, as demanded");
+            Chosen::IoUring
+        }
+        DriverChoice::Auto => match uring::probe() {
+            Ok(()) => {
+                tracing::info!("driver: io_uring, which this kernel has and allows");
+                Chosen::IoUring
+            }
+            Err(why) => {
+                tracing::warn!("driver: epoll, because io_uring is refused here: {why}");
+                Chosen::Epoll
+            }
+        },
+    };
+    Ok(chosen)
 }
 
 /// A different seed for each shard, fixed by the one that was configured (splitmix64).
@@ -280,6 +300,13 @@ impl Seat {
         let pinned = self.cpu.map_or(Ok(()), sys::pin_thread);
         let listeners = std::mem::take(&mut self.listeners);
         match driver {
+            Chosen::IoUring => {
+                let now = self.clock.now();
+                let backend = pinned.and_then(|()| {
+                    UringBackend::new(listeners, self.links.own_wake().fd(), &self.tuning, now)
+                });
+                self.run(backend, make)
+            }
             Chosen::Epoll => {
                 let buffer_bytes = self.tuning.receive_buffer_bytes as usize;
                 let backend = pinned.and_then(|()| {

@@ -4,8 +4,6 @@
 //! A slot is freed only when nothing in the kernel refers to it any more, and is not given out
 //! again before all effects of the turn are carried out. Bounded by `Tuning::connections_max`.
 
-#![allow(dead_code, reason = "the io_uring backend uses the rest")]
-
 use shard::{ConnectionId, Handoff, ShardId};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -75,8 +73,8 @@ pub(crate) struct Parting {
 pub(crate) struct Slot {
     socket: Option<OwnedFd>,
     pub(crate) generation: u32,
-    /// io_uring: the driver's second in which something was received last.
-    pub(crate) active_s: u32,
+    /// io_uring: when something was received last, in milliseconds of the backend's own count.
+    pub(crate) active_ms: u32,
     /// epoll: where the output waits that the kernel did not accept.
     pub(crate) blocked: u32,
     pub(crate) parting: Option<Box<Parting>>,
@@ -138,7 +136,7 @@ impl Slots {
             self.slots.push(Slot {
                 socket: None,
                 generation: 0,
-                active_s: 0,
+                active_ms: 0,
                 blocked: 0,
                 parting: None,
                 flags: 0,

@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Send = 7,
     /// The cancellation of an accept: nothing to be told.
     Ignore = 8,
+    /// A cancellation of everything on a connection.
+    CancelAll = 9,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             6 => Kind::Cancel,
             7 => Kind::Send,
             8 => Kind::Ignore,
+            9 => Kind::CancelAll,
             _ => return None,
         })
     }

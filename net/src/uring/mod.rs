@@ -1,0 +1,405 @@
+//! The io_uring backend.
+//!
+//! A connection has at most one receive or poll, one send and one cancellation in flight, each with
+//! a flag in its slot; the slot is let go of when all of these flags are down. It is received from
+//! while it is active, and only polled when it has been silent for a while, because a poll costs
+//! the kernel less memory. The first receive is a single one: most new connections move to another
+//! shard after it, and have then nothing to cancel.
+//!
+//! An operation that ends before its time – out of buffers, out of room for completions – leaves
+//! nothing behind but a flag that is down, and is begun again when the slot is settled.
+
+mod buffers;
+mod memory;
+mod probe;
+mod ring;
+
+pub(crate) use probe::probe;
+
+use crate::backend::{Backend, Sent};
+use crate::driver::Driver;
+use crate::listen::Listening;
+use crate::slots::{Flag, Phase, Slot};
+use crate::token::{Kind, Token};
+use crate::{Handler, Tuning};
+use ring::{Ring, Sending, What};
+use shard::{ConnectionId, Span, Time};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Completions taken per turn.
+const COMPLETIONS_PER_TURN: usize = 1_024;
+/// How long accepting rests when there are no file descriptors left.
+const ACCEPT_REST: Span = Span::from_ms(100);
+/// A list of watched connections that is smaller than this is not made smaller.
+const WATCHED_MIN: usize = 1_024;
+
+/// One shard's access to the kernel by io_uring.
+pub(crate) struct UringBackend {
+    ring: Ring,
+    /// `None` once accepting has been cancelled and the kernel has let go.
+    listeners: Vec<Option<Listening>>,
+    /// Numbers of the listeners that rest.
+    resting: Vec<u32>,
+    resting_until: Option<Time>,
+    is_accepting: bool,
+    wake: OwnedFd,
+    idle_after_ms: u32,
+    /// Milliseconds since the backend was made, at the beginning of the turn; wraps after 49 days.
+    now_ms: u32,
+    begin: Time,
+    /// Connections that are being received from, each once, with the time to look at it again:
+    /// later towards the back.
+    watched: VecDeque<(u32, ConnectionId)>,
+}
+
+impl UringBackend {
+    /// Begins to accept, and to listen for the wake-up. To be called on the thread that will use
+    /// it.
+    pub(crate) fn new(
+        listeners: Vec<Listening>,
+        wake: BorrowedFd<'_>,
+        tuning: &Tuning,
+        now: Time,
+    ) -> io::Result<UringBackend> {
+        let wake = wake.try_clone_to_owned()?;
+        let mut ring = Ring::new(tuning)?;
+        ring.watch_wake(std::os::fd::AsFd::as_fd(&wake));
+        let mut backend = UringBackend {
+            ring,
+            listeners: listeners.into_iter().map(Some).collect(),
+            resting: Vec::new(),
+            resting_until: None,
+            is_accepting: true,
+            wake,
+            idle_after_ms: tuning.idle_after_ms,
+            now_ms: 0,
+            begin: now,
+            watched: VecDeque::new(),
+        };
+        for number in 0..backend.listeners.len() {
+            backend.accept(number as u32);
+        }
+        Ok(backend)
+    }
+
+    fn accept(&mut self, number: u32) {
+        if let Some(listening) = &self.listeners[number as usize] {
+            self.ring
+                .accept(std::os::fd::AsFd::as_fd(&listening.socket), number);
+        }
+    }
+
+    fn on_completion<H: Handler>(&mut self, driver: &mut Driver<H>, what: What, is_last: bool) {
+        match what {
+            What::Received(token, result) => {
+                let connection = driver.slots.id(token.number());
+                assert!(
+                    token.is_of(connection),
+                    "a slot was freed before its last completion"
+                );
+                let slot = driver.slots.at(connection.index);
+                if is_last {
+                    slot.clear(Flag::RECEIVING);
+                    slot.clear(Flag::FRESH);
+                }
+                match result {
+                    Ok(Some(filled)) => {
+                        slot.active_ms = self.now_ms;
+                        self.watch(slot, connection);
+                        driver.on_received(connection, self.ring.bytes(&filled));
+                        self.ring.give_back(filled);
+                    }
+                    Ok(None) => driver.on_ended(connection),
+                    Err(error) => on_receive_error(driver, connection, error),
+                }
+                if is_last {
+                    driver.touch(connection.index);
+                }
+            }
+            What::Sent(sending, result) => self.on_sent(driver, sending, result),
+            What::Polled(token) => self.on_polled(driver, token),
+            What::Cancelled(token, was_found) => on_cancelled(driver, token, was_found),
+            What::Accepted(number, result) => self.on_accepted(driver, number, result, is_last),
+            What::Woken if is_last => {
+                self.ring.watch_wake(std::os::fd::AsFd::as_fd(&self.wake));
+            }
+            What::Woken | What::Other => {}
+        }
+    }
+
+    fn on_polled<H: Handler>(&mut self, driver: &mut Driver<H>, token: Token) {
+        let connection = driver.slots.id(token.number());
+        assert!(
+            token.is_of(connection),
+            "a slot was freed before its last completion"
+        );
+        let slot = driver.slots.at(connection.index);
+        slot.clear(Flag::POLLING);
+        // Whatever the poll saw, a receive will tell.
+        slot.active_ms = self.now_ms;
+        self.watch(slot, connection);
+        driver.touch(connection.index);
+    }
+
+    fn on_sent<H: Handler>(
+        &mut self,
+        driver: &mut Driver<H>,
+        mut sending: Sending,
+        result: Result<usize, i32>,
+    ) {
+        let connection = sending.connection;
+        let slot = driver
+            .slots
+            .find(connection)
+            .expect("a slot outlives its completions");
+        slot.clear(Flag::SENDING);
+        let accepted = match result {
+            Ok(accepted) => accepted,
+            // Cancelled, because the slot is leaving or closing, or to be tried again.
+            Err(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => 0,
+            Err(_) => {
+                driver.effects.recycle(sending.output);
+                return driver.on_broken(connection);
+            }
+        };
+        sending.sent += accepted;
+        let is_all = sending.sent == sending.output.len();
+        if is_all {
+            driver.effects.recycle(std::mem::take(&mut sending.output));
+        } else if matches!(slot.phase, Phase::Open | Phase::Flushing) {
+            slot.set(Flag::SENDING);
+            self.ring.send(slot.socket(), sending);
+        } else {
+            if let Some(parting) = &mut slot.parting {
+                parting
+                    .output
+                    .extend_from_slice(&sending.output[sending.sent..]);
+            }
+            driver.touch(connection.index);
+        }
+        driver.on_sent(connection, accepted, is_all);
+    }
+
+    fn on_accepted<H: Handler>(
+        &mut self,
+        driver: &mut Driver<H>,
+        number: u32,
+        result: Result<OwnedFd, i32>,
+        is_last: bool,
+    ) {
+        let listening = self.listeners[number as usize].as_ref();
+        let kind = listening.expect("a listener outlives its completions").kind;
+        let failure = match result {
+            Ok(socket) => {
+                // A multishot accept has no place for the address. A peer that is gone already has
+                // none.
+                let peer = socket2::SockRef::from(&socket).peer_addr();
+                if let Some(peer) = peer.ok().and_then(|peer| peer.as_socket()) {
+                    driver.on_accepted(self, socket, kind, peer);
+                }
+                None
+            }
+            // The connection that was to be accepted is gone; the next may be well.
+            Err(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO | libc::EPERM) => {
+                None
+            }
+            Err(error) => Some(io::Error::from_raw_os_error(error)),
+        };
+        if !is_last {
+            return;
+        }
+        if !self.is_accepting {
+            self.listeners[number as usize] = None;
+        } else if let Some(error) = failure {
+            driver.log_accept("cannot accept; trying again in 100 ms", Some(&error));
+            self.resting.push(number);
+            self.resting_until = Some(driver.now + ACCEPT_REST);
+        } else {
+            self.accept(number);
+        }
+    }
+
+    fn end_rest(&mut self, now: Time) {
+        if self.resting_until.is_some_and(|until| now >= until) {
+            self.resting_until = None;
+            for number in std::mem::take(&mut self.resting) {
+                self.accept(number);
+            }
+        }
+    }
+
+    /// Has the connection looked at again when it may have been silent for long enough.
+    fn watch(&mut self, slot: &mut Slot, connection: ConnectionId) {
+        slot.clear(Flag::IDLE);
+        if !slot.has(Flag::WATCHED) {
+            slot.set(Flag::WATCHED);
+            let due_ms = self.now_ms.wrapping_add(self.idle_after_ms);
+            self.watched.push_back((due_ms, connection));
+        }
+    }
+
+    /// Looks at the watched connections whose time has come.
+    fn find_idle<H: Handler>(&mut self, driver: &mut Driver<H>) {
+        while let Some(&(due_ms, connection)) = self.watched.front() {
+            if (due_ms.wrapping_sub(self.now_ms) as i32) > 0 {
+                break;
+            }
+            self.watched.pop_front();
+            let Some(slot) = driver.slots.find(connection) else {
+                continue;
+            };
+            slot.clear(Flag::WATCHED);
+            let silent_ms = self.now_ms.wrapping_sub(slot.active_ms);
+            if silent_ms < self.idle_after_ms {
+                self.watch(slot, connection);
+            } else {
+                slot.set(Flag::IDLE);
+                driver.touch(connection.index);
+            }
+        }
+        if self.watched.capacity() > WATCHED_MIN.max(self.watched.len() * 4) {
+            self.watched.shrink_to(self.watched.len() * 2);
+        }
+    }
+}
+
+fn on_receive_error<H: Handler>(driver: &mut Driver<H>, connection: ConnectionId, error: i32) {
+    match error {
+        // Begun again, if it is still wanted, when the slot is settled. With ENOBUFS that is after
+        // the buffers of this turn have been given back; the bytes wait in the socket.
+        libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN => {}
+        _ => driver.on_broken(connection),
+    }
+}
+
+fn on_cancelled<H: Handler>(driver: &mut Driver<H>, token: Token, was_found: bool) {
+    let connection = driver.slots.id(token.number());
+    assert!(
+        token.is_of(connection),
+        "a slot was freed before its last completion"
+    );
+    let slot = driver.slots.at(connection.index);
+    slot.clear(Flag::CANCELLING);
+    // If something was found, its own completion settles the slot, unless that has come already.
+    if !was_found || !is_busy(slot) {
+        driver.touch(connection.index);
+    }
+}
+
+/// Whether the kernel knows anything of the slot.
+fn is_busy(slot: &Slot) -> bool {
+    [
+        Flag::RECEIVING,
+        Flag::POLLING,
+        Flag::SENDING,
+        Flag::CANCELLING,
+    ]
+    .into_iter()
+    .any(|flag| slot.has(flag))
+}
+
+impl Backend for UringBackend {
+    fn wait<H: Handler>(
+        &mut self,
+        driver: &mut Driver<H>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.ring.wait(timeout)?;
+        driver.begin();
+        self.now_ms = (driver.now.since(self.begin).0 / 1_000) as u32;
+        self.end_rest(driver.now);
+        self.find_idle(driver);
+        self.ring.reap(COMPLETIONS_PER_TURN);
+        while let Some(completion) = self.ring.next_completion() {
+            self.on_completion(driver, completion.what, completion.is_last);
+        }
+        self.ring.publish_buffers();
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        self.ring.has_work()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let look_at = self.watched.front().map(|&(due_ms, _)| {
+            let wait_ms = due_ms.wrapping_sub(self.now_ms) as i32;
+            // The turn's time, rounded down as `now_ms` is.
+            self.begin
+                + Span::from_ms(u64::from(self.now_ms))
+                + Span::from_ms(wait_ms.max(0) as u64)
+        });
+        [look_at, self.resting_until].into_iter().flatten().min()
+    }
+
+    fn attach(&mut self, slot: &mut Slot, id: ConnectionId) -> io::Result<()> {
+        slot.set(Flag::FRESH);
+        slot.active_ms = self.now_ms;
+        self.watch(slot, id);
+        Ok(())
+    }
+
+    fn align_reading(&mut self, slot: &mut Slot, id: ConnectionId) {
+        let wants_poll = slot.wants_bytes() && slot.phase == Phase::Open && slot.has(Flag::IDLE);
+        let wants_receive = slot.wants_bytes() && !wants_poll;
+        let (is_receiving, is_polling) = (slot.has(Flag::RECEIVING), slot.has(Flag::POLLING));
+        if slot.has(Flag::CANCELLING) {
+            // Its completion settles the slot again.
+        } else if is_receiving && !wants_receive {
+            slot.set(Flag::CANCELLING);
+            self.ring.cancel(Kind::Receive, id);
+        } else if is_polling && !wants_poll {
+            slot.set(Flag::CANCELLING);
+            self.ring.cancel(Kind::Poll, id);
+        } else if wants_receive && !is_receiving {
+            slot.set(Flag::RECEIVING);
+            if slot.has(Flag::FRESH) {
+                self.ring.receive_once(slot.socket(), id);
+            } else {
+                self.ring.receive(slot.socket(), id);
+            }
+        } else if wants_poll && !is_polling {
+            slot.set(Flag::POLLING);
+            self.ring.poll(slot.socket(), id);
+        }
+    }
+
+    fn send(&mut self, slot: &mut Slot, connection: ConnectionId, output: Vec<u8>) -> Sent {
+        slot.set(Flag::SENDING);
+        self.ring.send(
+            slot.socket(),
+            Sending {
+                connection,
+                output,
+                sent: 0,
+            },
+        );
+        Sent::Pending(0)
+    }
+
+    fn detach(&mut self, slot: &mut Slot, id: ConnectionId) -> bool {
+        if !is_busy(slot) {
+            return true;
+        }
+        if !slot.has(Flag::CANCELLING) {
+            slot.set(Flag::CANCELLING);
+            self.ring.cancel_all(slot.socket(), id);
+        }
+        false
+    }
+
+    fn stop_accepting(&mut self) {
+        self.is_accepting = false;
+        for number in 0..self.listeners.len() as u32 {
+            self.ring.cancel_accept(number);
+        }
+        // Those that rest have nothing in flight.
+        for number in std::mem::take(&mut self.resting) {
+            self.listeners[number as usize] = None;
+        }
+        self.resting_until = None;
+    }
+}
