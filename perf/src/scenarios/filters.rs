@@ -29,25 +29,14 @@ pub(super) fn filters(bench: &mut Bench<'_>) -> Result<()> {
     )?;
     let before_bytes = resident_bytes(bench.subject.pid)?;
     let before = Snapshot::take(bench.subject)?;
-    hold(
-        &mut fleet,
-        holders.clone(),
-        "plant/#######/+",
-        0..count,
-    )?;
+    hold(&mut fleet, holders.clone(), "plant/#######/+", 0..count)?;
     let subscribed = Snapshot::take(bench.subject)?.since(&before);
     let grown = resident_bytes(bench.subject.pid)?.saturating_sub(before_bytes);
     bench.progress(&format!(
         "{count} filters, {} bytes each",
         grown / count as u64
     ));
-    let (measurement, pace) = publish(
-        bench,
-        &mut fleet,
-        publishers,
-        "plant/#######/value",
-        count,
-    )?;
+    let (measurement, pace) = publish(bench, &mut fleet, publishers, "plant/#######/value", count)?;
     bench.outcome.figure(
         "memory per filter",
         "bytes",
