@@ -52,3 +52,61 @@ fn listen_hint(error: &io::Error, address: SocketAddr) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+    use clap::Parser;
+
+    #[track_caller]
+    fn check(line: &str, error: StartError, words: &[&str]) {
+        let Command::Serve(arguments) = Arguments::parse_from(line.split(' ')).command;
+        let said = explain(error, &arguments).to_string();
+        for word in words {
+            assert!(said.contains(word), "{said:?} should say {word:?}");
+        }
+    }
+
+    fn listen(address: &str, kind: io::ErrorKind) -> StartError {
+        let address = address.parse().unwrap();
+        StartError::Listen {
+            address,
+            error: kind.into(),
+        }
+    }
+
+    #[test]
+    fn an_address_is_blamed_on_the_flag_that_asked_for_it() {
+        let in_use = |address| listen(address, io::ErrorKind::AddrInUse);
+        let line = "meshring serve --mqtt 127.0.0.1:1 --http 127.0.0.1:2";
+        check(
+            line,
+            in_use("127.0.0.1:1"),
+            &["127.0.0.1:1 (--mqtt)", "in use"],
+        );
+        check(
+            line,
+            in_use("127.0.0.1:2"),
+            &["127.0.0.1:2 (--http)", "in use"],
+        );
+        let line = "meshring serve --dev";
+        check(line, in_use("127.0.0.1:1883"), &["(the default of --mqtt)"]);
+        check(line, in_use("127.0.0.1:8080"), &["(the default of --http)"]);
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        let line = "meshring serve --mqtt 127.0.0.1:1";
+        let denied = listen("127.0.0.1:1", io::ErrorKind::PermissionDenied);
+        check(line, denied, &["port 1", "CAP_NET_BIND_SERVICE"]);
+        let missing = listen("127.0.0.1:1", io::ErrorKind::AddrNotAvailable);
+        check(line, missing, &["no such address"]);
+        let refused = StartError::IoUringRefused("not permitted".to_owned());
+        check(
+            line,
+            refused,
+            &["--driver io_uring", "not permitted", "--driver auto"],
+        );
+    }
+}

@@ -1,0 +1,260 @@
+//! The program as its users meet it: what it prints, how it refuses to start, how it ends.
+
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod support;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+use support::raw::{Raw, connect_packet, publish_packet, subscribe_packet};
+use support::{Broker, meshring};
+
+/// Runs the program to its end: exit code, stdout, stderr.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = meshring().args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Checks that the program does not start, and that it says why in these words.
+#[track_caller]
+fn refuses(arguments: &[&str], code: i32, words: &[&str]) {
+    let (found, stdout, stderr) = run(arguments);
+    assert_eq!(found, code, "exit code of {arguments:?}: {stderr}");
+    assert_eq!(stdout, "", "nothing may look like a bound address");
+    for word in words {
+        assert!(
+            stderr.contains(word),
+            "{arguments:?} should say {word:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn help_and_version_need_no_broker() {
+    let (code, help, _) = run(&["serve", "--help"]);
+    assert_eq!(code, 0);
+    let flags = [
+        "--dev", "--mqtt", "--http", "--data", "--shards", "--cpus", "--driver", "--log",
+    ];
+    for flag in flags {
+        assert!(help.contains(flag), "{flag} is missing in the help");
+    }
+    assert!(help.contains("Not there yet"), "the help must be honest");
+    let (code, version, _) = run(&["--version"]);
+    assert_eq!(code, 0);
+    let expected = format!("meshring {}", env!("CARGO_PKG_VERSION"));
+    assert!(version.starts_with(&expected), "{version}");
+    refuses(&[], 2, &["Usage"]);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_starts() {
+    refuses(
+        &["serve", "--mqtt", "localhost:1883"],
+        2,
+        &["--mqtt", "127.0.0.1:1883"],
+    );
+    refuses(&["serve", "--cpus", "3-1"], 2, &["--cpus", "counts down"]);
+    refuses(&["serve", "--shards", "0"], 2, &["--shards"]);
+    refuses(&["serve", "--log", "a=b=c"], 2, &["--log", "no log filter"]);
+    let free = [
+        "--mqtt",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--log",
+        "error",
+    ];
+    let with = |flags: &[&'static str]| [&["serve"], flags, &free].concat();
+    refuses(
+        &with(&["--cpus", "8000"]),
+        1,
+        &["CPU 8000", "usable CPUs are"],
+    );
+    refuses(&with(&["--shards", "129"]), 1, &["129 shards", "128"]);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_named_with_its_flag() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = "127.0.0.1:0";
+    let line = [
+        "serve", "--log", "error", "--mqtt", free, "--http", &address,
+    ];
+    refuses(&line, 1, &[&address, "(--http)", "in use"]);
+    let line = [
+        "serve", "--log", "error", "--mqtt", &address, "--http", free,
+    ];
+    refuses(&line, 1, &[&address, "(--mqtt)", "in use"]);
+    // An address of the documentation's range, which no machine has.
+    let line = [
+        "serve",
+        "--log",
+        "error",
+        "--mqtt",
+        "192.0.2.1:0",
+        "--http",
+        free,
+    ];
+    refuses(&line, 1, &["192.0.2.1:0", "(--mqtt)", "no such address"]);
+}
+
+#[test]
+fn two_brokers_do_not_share_a_port_by_accident() {
+    let broker = Broker::start(&["--shards", "2"]);
+    let address = broker.mqtt.to_string();
+    let line = [
+        "serve",
+        "--log",
+        "error",
+        "--mqtt",
+        &address,
+        "--http",
+        "127.0.0.1:0",
+    ];
+    refuses(&line, 1, &[&address, "in use"]);
+}
+
+#[test]
+fn the_log_tells_what_runs_and_what_is_missing() {
+    let mut broker = Broker::start(&["--shards", "2", "--driver", "epoll", "--data", "elsewhere"]);
+    broker.signal("TERM");
+    let (status, log) = broker.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    for words in [
+        "epoll",
+        "shards=2",
+        "--data is not used yet",
+        "limit on open files",
+        "stopped",
+    ] {
+        assert!(log.contains(words), "{words:?} is missing in {log}");
+    }
+}
+
+#[test]
+fn without_dev_nobody_gets_in_and_the_log_says_so() {
+    let mut child = meshring()
+        .args(["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let address = line.trim().strip_prefix("mqtt ").unwrap().parse().unwrap();
+    let mut raw = Raw::open(address);
+    raw.send(&connect_packet(5, "stranger"));
+    let connack = raw.packet().expect("CONNACK");
+    assert_eq!(
+        (connack.first, connack.body[1]),
+        (0x20, 0x87),
+        "not authorized"
+    );
+    let mut raw = Raw::open(address);
+    raw.send(&connect_packet(4, "stranger"));
+    assert_eq!(
+        raw.drain(),
+        [0x20, 2, 0, 5],
+        "not authorized, as 3.1.1 says it"
+    );
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("nobody can log in"), "{log}");
+}
+
+/// Both drivers where the kernel has both; `auto` is io_uring then.
+const DRIVERS: [&str; 2] = ["auto", "epoll"];
+
+#[test]
+fn a_stop_tells_version_5_clients_and_exits_with_0() {
+    for (driver, signal) in DRIVERS.into_iter().zip(["TERM", "INT"]) {
+        let mut broker = Broker::start(&["--shards", "2", "--driver", driver]);
+        let mut clients: Vec<Raw> = (0..8)
+            .map(|i| Raw::connected(broker.mqtt, &format!("client-{i}")))
+            .collect();
+        let mut old = Raw::open(broker.mqtt);
+        old.send(&connect_packet(4, "old"));
+        assert_eq!(old.packet().unwrap().body, [0, 0]);
+        broker.signal(signal);
+        for client in &mut clients {
+            let disconnect = client.packet().expect("DISCONNECT");
+            assert_eq!(
+                (disconnect.first, disconnect.body[0]),
+                (0xe0, 0x8b),
+                "{driver}"
+            );
+            assert_eq!(client.packet(), None, "closed");
+        }
+        assert_eq!(old.packet(), None, "closed");
+        let (status, log) = broker.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut broker = Broker::start(&["--shards", "1"]);
+    // A client that reads nothing more: its output cannot be drained, so the stop takes its time.
+    let mut stuck = Raw::connected(broker.mqtt, "stuck");
+    stuck.send(&subscribe_packet("flood", 0));
+    assert_eq!(stuck.packet().expect("SUBACK").first, 0x90);
+    let mut publisher = Raw::connected(broker.mqtt, "publisher");
+    let payload = vec![b'x'; 500_000];
+    for _ in 0..40 {
+        publisher.send(&publish_packet("flood", &payload));
+    }
+    // The answer says that all of it has been handled.
+    publisher.send(&subscribe_packet("fence", 0));
+    assert_eq!(publisher.packet().expect("SUBACK").first, 0x90);
+    broker.signal("TERM");
+    assert_eq!(publisher.packet().expect("DISCONNECT").body[0], 0x8b);
+    assert!(
+        broker.is_running(),
+        "the stop should wait for the client that reads nothing"
+    );
+    let start = Instant::now();
+    broker.signal("TERM");
+    let (status, log) = broker.wait();
+    assert_eq!(status.code(), Some(143), "{log}");
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn killed_it_starts_again_on_the_same_port() {
+    for driver in DRIVERS {
+        let mut broker = Broker::start(&["--shards", "2", "--driver", driver]);
+        let (mqtt, http) = (broker.mqtt.to_string(), broker.http.to_string());
+        let mut client = Raw::connected(broker.mqtt, "client");
+        broker.kill();
+        assert_eq!(client.drain(), [], "cut without a word");
+        let output = [
+            "serve", "--dev", "--driver", driver, "--mqtt", &mqtt, "--http", &http,
+        ];
+        let mut again = meshring()
+            .args(output)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = std::io::BufReader::new(again.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        assert_eq!(line.trim(), format!("mqtt {mqtt}"), "{driver}");
+        Raw::connected(mqtt.parse().unwrap(), "client");
+        again.kill().unwrap();
+        again.wait().unwrap();
+    }
+}
