@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use mqtt_v5_codec::*;
+use std::num::NonZeroU16;
 
 /// `bytes` is `expected`, and `expected` is `bytes`.
 fn check(version: Version, bytes: &[u8], expected: &Packet<'_>) {
@@ -277,4 +278,69 @@ fn packets_that_are_nearly_empty() {
         &[0xF0, 6, 0, 4, 0x15, 0, 1, b'm'],
         &auth.into(),
     );
+}
+
+/// Every property of 2.2.2.2 at its number, in the packets where most of them stand.
+#[test]
+fn properties_have_their_numbers() {
+    let connack = Connack {
+        session_present: true,
+        reason: ReasonCode::Success,
+        properties: ConnackProperties {
+            session_expiry_s: Some(1),
+            receive_maximum: NonZeroU16::new(2),
+            maximum_qos: Some(QoS::AtLeastOnce),
+            retain_available: Some(false),
+            maximum_packet_size: Some(3),
+            assigned_client_id: Some("i"),
+            topic_alias_maximum: Some(4),
+            reason_string: Some("r"),
+            wildcard_subscription_available: Some(true),
+            subscription_identifiers_available: Some(false),
+            shared_subscription_available: Some(true),
+            server_keep_alive_s: Some(5),
+            response_information: Some("n"),
+            server_reference: Some("s"),
+            authentication_method: Some("m"),
+            authentication_data: Some(b"d"),
+            user_properties: UserProperties::Pairs(&[("u", "v"), ("u", "w")]),
+        },
+    };
+    let bytes = b"\x20\x46\x01\0\x43\
+        \x11\0\0\0\x01\x21\0\x02\x24\x01\x25\0\x27\0\0\0\x03\x12\0\x01i\x22\0\x04\x1F\0\x01r\
+        \x28\x01\x29\0\x2A\x01\x13\0\x05\x1A\0\x01n\x1C\0\x01s\x15\0\x01m\x16\0\x01d\
+        \x26\0\x01u\0\x01v\x26\0\x01u\0\x01w";
+    check(Version::V5, bytes, &connack.into());
+
+    let mut properties = PublishProperties::default();
+    properties.payload_format = Some(1);
+    properties.message_expiry_s = Some(2);
+    properties.response_topic = Some("r");
+    properties.correlation_data = Some(b"d");
+    properties.content_type = Some("c");
+    let connect = Connect {
+        version: Version::V5,
+        clean_start: false,
+        keep_alive_s: 0,
+        client_id: "",
+        will: Some(Will {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: "w",
+            payload: b"p",
+            delay_s: 3,
+            properties,
+        }),
+        user_name: None,
+        password: None,
+        properties: ConnectProperties {
+            topic_alias_maximum: Some(4),
+            request_response_information: Some(true),
+            request_problem_information: Some(false),
+            ..ConnectProperties::default()
+        },
+    };
+    let bytes = b"\x10\x33\0\x04MQTT\x05\x14\0\0\x07\x22\0\x04\x19\x01\x17\0\0\0\
+        \x18\x18\0\0\0\x03\x02\0\0\0\x02\x01\x01\x08\0\x01r\x09\0\x01d\x03\0\x01c\0\x01w\0\x01p";
+    check(Version::V5, bytes, &connect.into());
 }

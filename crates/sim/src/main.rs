@@ -1,2 +1,89 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! `cargo run --release -p sim -- --seeds 1000`: see README.md.
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use sim::{Options, Outcome, Recording, history, kept_seeds, report_panics, run, show};
+use std::time::Instant;
+
+/// Runs shards, clients, and everything between them in virtual time, and checks what they do.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Run this one alone and print its history.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With so many shards, instead of what the seed says.
+    #[arg(long)]
+    shards: Option<u16>,
+    /// So many steps before the world turns kind, instead of what the seed says.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Leave out the kept seeds.
+    #[arg(long)]
+    no_kept: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let options = Options {
+        shards: arguments.shards,
+        steps: arguments.steps,
+    };
+    report_panics(options);
+    if let Some(seed) = arguments.seed {
+        let outcome = attempt(seed, &options, Recording::Print)?;
+        println!("seed {seed} passes: {outcome:?}");
+        return Ok(());
+    }
+    let kept = if arguments.no_kept {
+        Vec::new()
+    } else {
+        kept_seeds()
+    };
+    let new = arguments.first..arguments.first + arguments.seeds;
+    let (mut steps, mut messages, mut packets) = (0, 0, 0);
+    let start = Instant::now();
+    let count = kept.len() as u64 + arguments.seeds;
+    for seed in kept.into_iter().chain(new) {
+        let outcome = attempt(seed, &options, Recording::Off)?;
+        steps += outcome.steps;
+        messages += outcome.messages;
+        packets += outcome.packets;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{count} seeds pass: {steps} steps, {messages} messages, {packets} packets received, \
+         {seconds:.1} s"
+    );
+    Ok(())
+}
+
+/// Runs a seed; if it fails, shows how.
+fn attempt(seed: u64, options: &Options, recording: Recording) -> Result<Outcome> {
+    let failure = match run(seed, options, recording) {
+        Ok(outcome) => return Ok(outcome),
+        Err(failure) => failure,
+    };
+    if recording == Recording::Off {
+        // The same again, with lines.
+        let _ = run(seed, options, Recording::Last);
+    }
+    let lines = if recording == Recording::Print {
+        Vec::new()
+    } else {
+        history::last_lines()
+    };
+    show(
+        seed,
+        failure.step,
+        &format!("{:#}", failure.error),
+        options,
+        &lines,
+    );
+    bail!("seed {seed} fails");
+}

@@ -1,0 +1,370 @@
+//! The checker: hears of everything that happens and says when it must not have.
+//!
+//! It joins the truth about each connection with what is known of each session: whether it must
+//! be present, when it ends, and what becomes of its will.
+
+use crate::ledger::{Ledger, MessageId, Moment};
+use crate::truth::{Farewell, Flights, Hello, Sent, Truth};
+use crate::world::World;
+use anyhow::{Context, Result, bail, ensure};
+use mqtt_v5_codec::Version;
+use shard::{Span, Time};
+
+/// How late a shard may notice that something has expired.
+const SLACK: Span = Span::from_s(3);
+
+/// What must become of a will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing yet: its connection lives, or was never accepted.
+    Lodged,
+    /// It goes out at this time unless the session is resumed before.
+    Pending(Time),
+    /// It must go out.
+    Due,
+    /// It must not go out.
+    Dropped,
+    /// Either.
+    Unclear,
+}
+
+/// What is known of a client's session.
+#[derive(Debug, Default)]
+struct Session {
+    /// There is one, for all that is known.
+    exists: bool,
+    /// What the last connection did to it is not known.
+    is_unclear: bool,
+    /// Since when it has no connection, and how long it lives on, in seconds.
+    closed: Option<(Time, Option<u32>)>,
+    flights: Flights,
+    /// The connection that it was last accepted on.
+    link: Option<usize>,
+    /// Wills of its connections.
+    wills: Vec<(MessageId, usize, Fate)>,
+}
+
+/// The checker of a run.
+#[derive(Debug)]
+pub struct Checker {
+    /// Messages and subscriptions.
+    pub ledger: Ledger,
+    /// Per connection; `None` for a vandal's.
+    truths: Vec<Option<Truth>>,
+    sessions: Vec<Session>,
+    is_tiny: bool,
+    connect_timeout: Span,
+    /// The shards have been told to stop.
+    pub is_stopping: bool,
+}
+
+impl Checker {
+    /// For so many clients.
+    pub fn new(clients: usize, world: &World) -> Checker {
+        Checker {
+            ledger: Ledger::new(clients, world.plan.is_tiny),
+            truths: Vec::new(),
+            sessions: (0..clients).map(|_| Session::default()).collect(),
+            is_tiny: world.plan.is_tiny,
+            connect_timeout: Span::from_ms(world.plan.limits.connect_timeout_ms),
+            is_stopping: false,
+        }
+    }
+
+    /// A connection was opened, with this CONNECT; a vandal says nothing that counts.
+    pub fn on_connect(&mut self, link: usize, hello: Option<Hello>) {
+        assert_eq!(link, self.truths.len(), "connections are numbered in order");
+        if let Some(hello) = &hello {
+            self.ledger.limit_packets(hello.client, hello.packet_max);
+            if let Some((message, _)) = hello.will {
+                self.sessions[hello.client]
+                    .wills
+                    .push((message, link, Fate::Lodged));
+            }
+        }
+        self.truths.push(hello.map(|hello| Truth::new(link, hello)));
+    }
+
+    /// Bytes of a client reached a shard.
+    ///
+    /// # Errors
+    /// The client model is wrong.
+    pub fn on_delivered(&mut self, link: usize, bytes: &[u8], now: Time) -> Result<()> {
+        let Some(truth) = &mut self.truths[link] else {
+            return Ok(());
+        };
+        let flights = &mut self.sessions[truth.hello.client].flights;
+        truth
+            .on_delivered(bytes, flights, now)
+            .with_context(|| format!("to link {link}"))
+    }
+
+    /// A shard sent bytes.
+    ///
+    /// # Errors
+    /// It must not have.
+    pub fn on_emitted(&mut self, link: usize, bytes: &[u8], now: Moment) -> Result<()> {
+        let Some(mut truth) = self.truths[link].take() else {
+            return Ok(());
+        };
+        let client = truth.hello.client;
+        let mut flights = std::mem::take(&mut self.sessions[client].flights);
+        let result = truth.on_emitted(bytes, &mut flights, |truth, flights, sent| match sent {
+            Sent::Accepted { is_session_present } => {
+                self.on_accepted(link, truth, flights, is_session_present, now)
+            }
+            Sent::First {
+                message: Some(message),
+            } => self.on_first(message, now.at),
+            _ => Ok(()),
+        });
+        self.sessions[client].flights = flights;
+        self.truths[link] = Some(truth);
+        result.with_context(|| format!("from link {link} of client {client}"))
+    }
+
+    fn on_first(&self, message: MessageId, now: Time) -> Result<()> {
+        let Some(known) = self.ledger.messages.get(message) else {
+            return Ok(());
+        };
+        if let (Some(acked), Some(expiry_s)) = (known.acked, known.expiry_s) {
+            let until = acked.at + Span::from_s(u64::from(expiry_s)) + SLACK;
+            ensure!(now <= until, "message {message} had expired");
+        }
+        Ok(())
+    }
+
+    fn on_accepted(
+        &mut self,
+        link: usize,
+        truth: &Truth,
+        flights: &mut Flights,
+        is_session_present: bool,
+        now: Moment,
+    ) -> Result<()> {
+        let hello = &truth.hello;
+        let expected = self.expected_presence(hello, now.at);
+        // MQTT 3.1 has no such flag.
+        let is_present = match hello.version {
+            Version::V31 => !hello.is_clean && self.sessions[hello.client].exists,
+            _ => is_session_present,
+        };
+        if let Some(expected) = expected
+            && hello.version != Version::V31
+            && !self.is_tiny
+        {
+            ensure!(is_present == expected, "session present is {is_present}");
+        }
+        let session = &mut self.sessions[hello.client];
+        for (_, will_link, fate) in &mut session.wills {
+            if let Fate::Pending(due) = *fate
+                && *will_link != link
+            {
+                *fate = match is_present {
+                    false => Fate::Due,
+                    true if now.at < due => Fate::Dropped,
+                    true if hello.sent.at > due + SLACK => Fate::Due,
+                    true => Fate::Unclear,
+                };
+            }
+        }
+        if is_present {
+            flights.resume(link);
+        } else {
+            *flights = Flights::default();
+            flights.resume(link);
+            self.ledger.end_session(hello.client, now);
+        }
+        let session = &mut self.sessions[hello.client];
+        session.exists = true;
+        session.is_unclear = false;
+        session.closed = None;
+        session.link = Some(link);
+        Ok(())
+    }
+
+    /// Whether a CONNECT must find a session; `None` if it may or may not.
+    fn expected_presence(&self, hello: &Hello, now: Time) -> Option<bool> {
+        let session = &self.sessions[hello.client];
+        if hello.is_clean {
+            return Some(false);
+        }
+        if session.is_unclear {
+            return None;
+        }
+        if !session.exists {
+            return Some(false);
+        }
+        match session.closed {
+            None => None,
+            Some((_, None)) => Some(true),
+            // Taken over: whether that ends the session before it is resumed is not laid down.
+            Some((at, Some(0))) if hello.sent.at <= at => None,
+            Some((_, Some(0))) => Some(false),
+            Some((at, Some(expiry_s))) => {
+                let end = at + Span::from_s(u64::from(expiry_s));
+                match () {
+                    () if now < end => Some(true),
+                    () if hello.sent.at > end + SLACK => Some(false),
+                    () => None,
+                }
+            }
+        }
+    }
+
+    /// The shard was told that the connection is gone.
+    pub fn on_lost(&mut self, link: usize, now: Time) {
+        let is_kept = self.truths[link]
+            .as_ref()
+            .is_some_and(|truth| truth.farewell.is_some());
+        self.forget(link, now, is_kept);
+    }
+
+    /// The shard closed the connection.
+    ///
+    /// # Errors
+    /// It had no reason to.
+    pub fn on_closed(&mut self, link: usize, world: &World) -> Result<()> {
+        let now = world.now;
+        self.forget(link, now, false);
+        let Some(truth) = &self.truths[link] else {
+            return Ok(());
+        };
+        let client = truth.hello.client;
+        let is_taken_over = self.truths[link + 1..]
+            .iter()
+            .flatten()
+            .any(|later| later.hello.client == client && later.is_connect_delivered);
+        let is_late = !truth.is_accepted && now.since(truth.hello.sent.at) >= self.connect_timeout;
+        let is_excused = truth.farewell.is_some()
+            || is_taken_over
+            || truth.is_silent(now)
+            || is_late
+            || self.is_tiny
+            || self.is_stopping;
+        let reason = truth.refusal;
+        ensure!(
+            is_excused,
+            "link {link} of client {client} is closed for nothing: {reason:?}"
+        );
+        Ok(())
+    }
+
+    /// The shard has the connection no more. `is_unread`: a DISCONNECT was delivered, but the shard
+    /// did not act on it before the connection was lost.
+    fn forget(&mut self, link: usize, now: Time, is_unread: bool) {
+        let Some(truth) = &mut self.truths[link] else {
+            return;
+        };
+        truth.gone_at = Some(now);
+        let client = truth.hello.client;
+        self.ledger.lose_link(client, link);
+        let session = &mut self.sessions[client];
+        let own = session
+            .wills
+            .iter_mut()
+            .find(|(_, will_link, _)| *will_link == link);
+        if let Some((_, _, fate)) = own {
+            let delay_s = truth.hello.will.map_or(0, |(_, delay_s)| delay_s);
+            let wait_s = delay_s.min(truth.expiry_s.unwrap_or(u32::MAX));
+            *fate = match truth.farewell {
+                _ if !truth.is_accepted && truth.is_connect_delivered => Fate::Unclear,
+                _ if !truth.is_accepted => Fate::Dropped,
+                Some(Farewell::Plain) if is_unread => Fate::Unclear,
+                Some(Farewell::Plain) => Fate::Dropped,
+                _ if wait_s == 0 => Fate::Due,
+                _ => Fate::Pending(now + Span::from_s(u64::from(wait_s))),
+            };
+        }
+        if truth.is_accepted && session.link == Some(link) {
+            session.closed = Some((now, truth.expiry_s));
+            session.is_unclear |= is_unread;
+        } else if truth.is_connect_delivered && !truth.is_accepted {
+            session.is_unclear = true;
+        }
+    }
+
+    /// A message reached a client.
+    ///
+    /// # Errors
+    /// It is a will that must not go out, or not yet.
+    pub fn check_will(&self, message: MessageId, now: Time) -> Result<()> {
+        let Some(known) = self.ledger.messages.get(message) else {
+            return Ok(());
+        };
+        let wills = &self.sessions[known.publisher].wills;
+        let Some((_, link, fate)) = wills.iter().find(|(will, ..)| *will == message) else {
+            return Ok(());
+        };
+        match fate {
+            Fate::Lodged => bail!("the will {message} goes out while link {link} lives"),
+            Fate::Dropped => bail!("the will {message} of link {link} must not go out"),
+            Fate::Pending(due) if now < *due => bail!("the will {message} goes out too early"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a message must have arrived by now: acknowledged, or a will that is due.
+    pub fn is_due(&self, number: MessageId, now: Time) -> bool {
+        let message = &self.ledger.messages[number];
+        if !message.is_will {
+            return message.acked.is_some();
+        }
+        let wills = &self.sessions[message.publisher].wills;
+        wills.iter().any(|(will, _, fate)| {
+            *will == number
+                && match fate {
+                    Fate::Due => true,
+                    Fate::Pending(due) => now > *due + SLACK,
+                    _ => false,
+                }
+        })
+    }
+
+    /// Connections whose keep-alive has run out must have been closed.
+    ///
+    /// # Errors
+    /// One has not.
+    pub fn check_keep_alive(&self, world: &World) -> Result<()> {
+        for (index, truth) in self.truths.iter().enumerate() {
+            let Some(truth) = truth else { continue };
+            let is_open = truth.is_accepted && truth.gone_at.is_none();
+            let is_paused = world.links[index].is_paused;
+            let is_late = is_open && !is_paused && truth.is_overdue(world.now);
+            ensure!(!is_late, "link {index} is silent and still open");
+        }
+        Ok(())
+    }
+
+    /// Everything has come to rest: all that was asked is answered, all that is owed has arrived.
+    ///
+    /// # Errors
+    /// Something is missing.
+    pub fn check_rest(&self, now: Time) -> Result<()> {
+        for truth in self.truths.iter().flatten() {
+            if truth.gone_at.is_none() {
+                truth.check_answered()?;
+            }
+        }
+        for (client, session) in self.sessions.iter().enumerate() {
+            let is_online = session.link.is_some() && session.closed.is_none();
+            let is_done = session.flights.is_empty() || !is_online;
+            ensure!(
+                is_done,
+                "client {client}: in flight for ever: {:?}",
+                session.flights
+            );
+        }
+        self.ledger
+            .check_complete(&|number| self.is_due(number, now))
+    }
+
+    /// Packets that shards sent to clients.
+    pub fn packets(&self) -> u64 {
+        self.truths
+            .iter()
+            .flatten()
+            .map(|truth| truth.packets)
+            .sum()
+    }
+}

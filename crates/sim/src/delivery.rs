@@ -1,0 +1,330 @@
+//! Deliveries: may this message reach this client, in this form, now?
+
+use crate::ledger::{Grant, Ledger, Message, MessageId, matches, number, payload};
+use anyhow::{Result, bail, ensure};
+use mqtt_v5_codec::{QoS, RetainHandling};
+
+/// A PUBLISH, as its receiver sees it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// With the alias resolved.
+    pub topic: String,
+    /// At which quality.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// DUP flag.
+    pub dup: bool,
+    /// Which subscriptions.
+    pub subscription_ids: Vec<u32>,
+    /// Seconds left.
+    pub expiry_s: Option<u32>,
+    /// The message.
+    pub payload: Vec<u8>,
+}
+
+/// What clients received.
+impl Ledger {
+    /// A message reached a client for the first time in its session, or again with DUP at QoS 1.
+    ///
+    /// # Errors
+    /// It must not have.
+    pub fn deliver(&mut self, client: usize, delivery: &Delivery) -> Result<()> {
+        if delivery.payload.is_empty() || delivery.payload.contains(&b'x') {
+            return Ok(()); // A clearing message, or a vandal's.
+        }
+        if delivery.topic.starts_with("$SYS/") {
+            return Ok(());
+        }
+        let Some(number) = number(&delivery.payload) else {
+            bail!("a payload of nobody's")
+        };
+        let Some(message) = self.messages.get(number).cloned() else {
+            bail!("no message {number}")
+        };
+        ensure!(
+            delivery.payload == payload(number, message.payload_bytes),
+            "payload altered"
+        );
+        ensure!(
+            delivery.topic == message.topic,
+            "topic altered: {}",
+            delivery.topic
+        );
+        match (delivery.expiry_s, message.expiry_s) {
+            (None, _) => {}
+            (Some(left), Some(given)) => ensure!(left <= given, "message expiry has grown"),
+            (Some(_), None) => bail!("message expiry out of nowhere"),
+        }
+        let matched = self.matched(client, &message);
+        if delivery.retain {
+            self.deliver_retained(client, number, &message, delivery, &matched)?;
+        } else {
+            self.deliver_live(client, number, &message, delivery, &matched)?;
+        }
+        self.check_ids(client, &message, delivery, &matched)?;
+        self.meet_expectations(client, number, &message);
+        Ok(())
+    }
+
+    fn matched(&self, client: usize, message: &Message) -> Matched {
+        let mut matched = Matched::default();
+        for subscription in self.accounts[client].subscriptions.values() {
+            let live = |grant: &&Grant| message.is_live_match(client, subscription, grant);
+            let grants: Vec<Grant> = subscription.grants.iter().filter(live).cloned().collect();
+            let is_sure = subscription.is_certain_since(message.sent.step)
+                && subscription.lets_pass(message, client);
+            if let Some(group) = &subscription.group {
+                if !grants.is_empty() {
+                    matched.groups.push(group.clone());
+                    matched.shared.extend(grants);
+                }
+                continue;
+            }
+            if is_sure {
+                matched.qos_min = matched.qos_min.max(Some(subscription.qos_min()));
+                if let ([.., last], true) = (&subscription.grants[..], grants.len() == 1) {
+                    matched.sure_ids.extend(last.id);
+                }
+            }
+            matched.own.extend(grants);
+            if matches(&subscription.filter, &message.topic) {
+                matched.any.extend(subscription.grants.iter().cloned());
+            }
+        }
+        matched
+    }
+
+    fn deliver_live(
+        &mut self,
+        client: usize,
+        number: MessageId,
+        message: &Message,
+        delivery: &Delivery,
+        matched: &Matched,
+    ) -> Result<()> {
+        let mut grants = matched.own.iter().chain(&matched.shared);
+        ensure!(
+            grants.clone().next().is_some(),
+            "message {number} to {} without a subscription",
+            message.topic
+        );
+        if message.retain {
+            let is_plain = grants.any(|grant| !grant.options.retain_as_published);
+            ensure!(
+                is_plain,
+                "message {number}: RETAIN is gone, against retain as published"
+            );
+        }
+        let most = matched
+            .own
+            .iter()
+            .chain(&matched.shared)
+            .map(|grant| grant.options.qos)
+            .max();
+        let most = most.unwrap_or_default().min(message.qos);
+        ensure!(
+            delivery.qos <= most,
+            "message {number} at {:?}, at most {most:?}",
+            delivery.qos
+        );
+        if let (Some(least), true) = (matched.qos_min, matched.groups.is_empty()) {
+            let least = least.min(message.qos);
+            ensure!(
+                delivery.qos >= least,
+                "message {number} at {:?} < {least:?}",
+                delivery.qos
+            );
+        }
+        let copies = u32::from(!matched.own.is_empty()) + matched.groups.len() as u32;
+        let attempts = if message.qos == QoS::AtLeastOnce {
+            message.attempts
+        } else {
+            1
+        };
+        let account = &mut self.accounts[client];
+        let seen = account.seen.entry(number).or_default();
+        let is_again = seen.live > 0;
+        if is_again && delivery.dup && delivery.qos == QoS::AtLeastOnce {
+            return Ok(());
+        }
+        seen.live += 1;
+        ensure!(
+            seen.live <= copies * attempts,
+            "message {number}: copy {} too many",
+            seen.live
+        );
+        if matched.groups.is_empty() && !is_again && !message.is_will {
+            let key = (message.publisher, message.topic.clone(), delivery.qos as u8);
+            let latest = account.latest.entry(key).or_insert(number);
+            ensure!(
+                *latest <= number,
+                "message {number} after {latest}: out of order"
+            );
+            *latest = number;
+        }
+        if let ([group], true) = (&matched.groups[..], matched.own.is_empty()) {
+            let group = self.groups.entry(group.clone()).or_default();
+            let copies = group.copies.entry(number).or_default();
+            *copies += 1;
+            let is_excused = group.troubled >= message.sent.step || *copies <= attempts;
+            ensure!(
+                is_excused,
+                "message {number} went to {copies} members of a group"
+            );
+        } else {
+            for group in &matched.groups {
+                *self
+                    .groups
+                    .entry(group.clone())
+                    .or_default()
+                    .copies
+                    .entry(number)
+                    .or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver_retained(
+        &mut self,
+        client: usize,
+        number: MessageId,
+        message: &Message,
+        delivery: &Delivery,
+        matched: &Matched,
+    ) -> Result<()> {
+        ensure!(message.retain, "message {number}: RETAIN out of nowhere");
+        let is_published = |grant: &&Grant| grant.options.retain_as_published;
+        let may_be_live = matched
+            .own
+            .iter()
+            .chain(&matched.shared)
+            .any(|g| is_published(&g));
+        let account = &mut self.accounts[client];
+        let seen = account.seen.entry(number).or_default();
+        if delivery.dup && seen.live + seen.retained > 0 {
+            return Ok(());
+        }
+        if may_be_live {
+            seen.live += 1;
+            for group in &matched.groups {
+                *self
+                    .groups
+                    .entry(group.clone())
+                    .or_default()
+                    .copies
+                    .entry(number)
+                    .or_default() += 1;
+            }
+            return Ok(());
+        }
+        seen.retained += 1;
+        let asks = matched.any.iter().filter(|grant| grant.asks_retained());
+        let copies = account
+            .retained_copies
+            .entry(message.topic.clone())
+            .or_default();
+        *copies += 1;
+        ensure!(
+            *copies as usize <= asks.clone().count(),
+            "message {number}: retained copy {copies} of {} was not asked for",
+            message.topic
+        );
+        let most = asks
+            .clone()
+            .map(|grant| grant.options.qos)
+            .max()
+            .unwrap_or_default();
+        ensure!(
+            delivery.qos <= most.min(message.qos),
+            "message {number} at {:?}",
+            delivery.qos
+        );
+        if message.is_will {
+            return Ok(());
+        }
+        let numbers = &self.retained[&message.topic];
+        let later = numbers.iter().filter(|later| **later > number);
+        let is_fresh = asks.clone().any(|grant| {
+            later.clone().all(|later| {
+                self.messages[*later]
+                    .acked
+                    .is_none_or(|acked| acked.step >= grant.sent)
+            })
+        });
+        ensure!(
+            is_fresh,
+            "message {number}: a retained message that had been replaced"
+        );
+        Ok(())
+    }
+
+    fn check_ids(
+        &self,
+        client: usize,
+        message: &Message,
+        delivery: &Delivery,
+        matched: &Matched,
+    ) -> Result<()> {
+        let grants = || {
+            matched
+                .own
+                .iter()
+                .chain(&matched.shared)
+                .chain(&matched.any)
+        };
+        for id in &delivery.subscription_ids {
+            let is_known = grants().any(|grant| grant.id == Some(*id));
+            ensure!(
+                is_known,
+                "client {client}: subscription identifier {id} matches nothing"
+            );
+        }
+        if !delivery.retain && matched.groups.is_empty() && !message.retain {
+            for id in &matched.sure_ids {
+                let is_there = delivery.subscription_ids.contains(id);
+                ensure!(
+                    is_there,
+                    "client {client}: subscription identifier {id} is missing"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn meet_expectations(&mut self, client: usize, number: MessageId, message: &Message) {
+        let Some(numbers) = self.retained.get(&message.topic) else {
+            return;
+        };
+        let Some(index) = numbers.iter().position(|other| *other == number) else {
+            return;
+        };
+        self.accounts[client]
+            .expectations
+            .retain(|expected| expected.topic != message.topic || expected.at_least > index);
+    }
+}
+
+/// The SUBSCRIBEs that a message may have come by.
+#[derive(Debug, Default)]
+struct Matched {
+    own: Vec<Grant>,
+    shared: Vec<Grant>,
+    groups: Vec<String>,
+    /// Not shared, whenever they were in force.
+    any: Vec<Grant>,
+    /// At least this must have been granted.
+    qos_min: Option<QoS>,
+    sure_ids: Vec<u32>,
+}
+
+impl Grant {
+    fn asks_retained(&self) -> bool {
+        match self.options.retain_handling {
+            RetainHandling::Always => true,
+            RetainHandling::IfNew => !self.is_old,
+            RetainHandling::Never => false,
+        }
+    }
+}

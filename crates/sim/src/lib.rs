@@ -1,0 +1,61 @@
+//! The simulator: several shards, clients of all versions, and everything between them, in one
+//! thread and in virtual time. One seed fixes one history.
+#![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod checker;
+pub mod client;
+pub mod delivery;
+pub mod driver;
+pub mod history;
+pub mod ledger;
+pub mod link;
+pub mod plan;
+pub mod rest;
+pub mod run;
+pub mod truth;
+pub mod vandal;
+pub mod wire;
+pub mod workload;
+pub mod world;
+
+pub use history::Recording;
+pub use plan::Options;
+pub use run::{Failure, Outcome, run};
+
+/// The seeds that once failed, from `seeds.txt`: one per line, what follows `#` is for people.
+pub fn kept_seeds() -> Vec<u64> {
+    let lines = include_str!("../seeds.txt").lines();
+    let numbers = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Makes a panic within a run, such as a broken invariant of a shard, tell its seed. Where the
+/// run was not recorded it is repeated with recording, so that the last lines can be shown.
+pub fn report_panics(options: Options) {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let (seed, step) = run::current();
+        let lines = history::last_lines();
+        if lines.is_empty() {
+            // This second run ends in this hook again, with lines.
+            let repeated = std::thread::spawn(move || run(seed, &options, Recording::Last));
+            let _ = repeated.join();
+            return;
+        }
+        default(info);
+        show(seed, step, "panic, see above", &options, &lines);
+    }));
+}
+
+/// Tells people what failed and how to see it again.
+pub fn show(seed: u64, step: u64, error: &str, options: &Options, lines: &[String]) {
+    for line in &lines[lines.len().saturating_sub(60)..] {
+        eprintln!("{line}");
+    }
+    eprintln!("seed {seed} fails at step {step}: {error}");
+    eprintln!(
+        "to see all of it: cargo run --release -p sim -- --seed {seed}{}",
+        options.flags()
+    );
+}

@@ -1,0 +1,118 @@
+//! What a seed decides before its run begins: how many shards, how unkind the world, which limits.
+
+use crate::chance::Chance;
+use shard::Limits;
+
+/// What the command line may fix for every seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Shards, instead of 1 to 4.
+    pub shards: Option<u16>,
+    /// Steps of the unkind part, instead of 1,500 to 4,000.
+    pub steps: Option<u64>,
+}
+
+impl Options {
+    /// As they are written on the command line.
+    pub fn flags(&self) -> String {
+        let shards = self.shards.map(|shards| format!(" --shards {shards}"));
+        let steps = self.steps.map(|steps| format!(" --steps {steps}"));
+        shards.unwrap_or_default() + &steps.unwrap_or_default()
+    }
+}
+
+/// The circumstances of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that they come from.
+    pub seed: u64,
+    /// How many shards.
+    pub shards: u16,
+    /// Steps before the world turns kind.
+    pub steps: u64,
+    /// Clients that keep to the protocol.
+    pub clients: usize,
+    /// Clients that do not.
+    pub vandals: usize,
+    /// Request frames that a ring holds.
+    pub lane_capacity: usize,
+    /// Longest delay of a frame in its ring, in microseconds.
+    pub lane_delay_us: u64,
+    /// Longest delay of bytes on a connection, in microseconds.
+    pub link_delay_us: u64,
+    /// Largest piece in which bytes are delivered.
+    pub chunk_bytes: usize,
+    /// What the kernel buffers of a connection's output.
+    pub kernel_bytes: usize,
+    /// Out of 1,000 actions of a client, how many cut its connection.
+    pub cuts_per_mille: u64,
+    /// Whether time jumps now and then.
+    pub has_jumps: bool,
+    /// Microseconds between two actions of a client, at most, most of the time.
+    pub pace_us: u64,
+    /// Limits so small that they are reached: then loss is allowed, but bounds must hold.
+    pub is_tiny: bool,
+    /// Of every shard.
+    pub limits: Limits,
+    /// Of every shard.
+    pub placement_seed: u64,
+}
+
+/// Slow subscribers are never closed within a run whose limits are roomy.
+const PATIENCE_MS: u64 = 3_600_000;
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64, options: &Options, chance: &mut Chance) -> Plan {
+        let shards = chance.pick(&[1, 2, 2, 2, 3, 3, 4]);
+        let is_tiny = chance.percent(12);
+        let steps = chance.between(1_500, 4_000);
+        Plan {
+            seed,
+            shards: options.shards.unwrap_or(shards),
+            steps: options.steps.unwrap_or(steps),
+            clients: chance.between(2, 9) as usize,
+            vandals: if chance.percent(40) {
+                chance.between(1, 2) as usize
+            } else {
+                0
+            },
+            lane_capacity: chance.pick(&[1, 2, 3, 8, 64, 4_096]),
+            lane_delay_us: chance.pick(&[5, 200, 5_000, 100_000, 2_000_000]),
+            link_delay_us: chance.pick(&[50, 2_000, 50_000, 1_000_000]),
+            chunk_bytes: chance.pick(&[1, 7, 60, 1_000, 65_536]),
+            kernel_bytes: chance.pick(&[16, 500, 5_000, 200_000]),
+            cuts_per_mille: chance.pick(&[0, 5, 20, 60]),
+            has_jumps: chance.percent(25),
+            pace_us: chance.pick(&[500, 10_000, 100_000, 1_000_000]),
+            is_tiny,
+            limits: limits(is_tiny, chance),
+            placement_seed: chance.draw(),
+        }
+    }
+}
+
+fn limits(is_tiny: bool, chance: &mut Chance) -> Limits {
+    let mut limits = Limits {
+        slow_subscriber_ms: PATIENCE_MS,
+        receive_maximum: chance.pick(&[2, 10, 1_024]),
+        topic_alias_maximum: chance.pick(&[0, 3, 32]),
+        client_alias_max: chance.pick(&[0, 2, 32]),
+        in_flight_max: chance.pick(&[1, 5, 1_024]),
+        sys_interval_s: chance.pick(&[0, 0, 0, 10]),
+        keep_alive_max_s: chance.pick(&[None, None, Some(30)]),
+        ..Limits::default()
+    };
+    if is_tiny {
+        limits.packet_bytes_max = 2_000;
+        limits.subscriptions_max = 3;
+        limits.output_bytes_max = chance.pick(&[200, 4_000]);
+        limits.queue_messages_max = chance.pick(&[2, 10]);
+        limits.queue_bytes_max = chance.pick(&[300, 10_000]);
+        limits.retained_messages_max = 2;
+        limits.retained_bytes_max = 500;
+        limits.sessions_max = chance.pick(&[2, 100]);
+        limits.slow_subscriber_ms = chance.pick(&[50, 2_000]);
+    }
+    limits
+}

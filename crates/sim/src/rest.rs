@@ -1,0 +1,121 @@
+//! What must have arrived once everything has come to rest.
+
+use crate::ledger::{Account, Group, Ledger, Message, MessageId, Subscription, fits};
+use anyhow::{Result, bail, ensure};
+use mqtt_v5_codec::QoS;
+
+/// At the end, when everything has come to rest.
+impl Ledger {
+    /// Every message that had to arrive has arrived.
+    ///
+    /// # Errors
+    /// One has not.
+    pub fn check_complete(&self, is_due: &dyn Fn(MessageId) -> bool) -> Result<()> {
+        if self.is_lossy {
+            return Ok(());
+        }
+        for (number, message) in self.messages.iter().enumerate() {
+            let is_empty = message.is_clearing || message.expiry_s.is_some();
+            if is_empty || message.qos == QoS::AtMostOnce || !is_due(number) {
+                continue;
+            }
+            for (client, account) in self.accounts.iter().enumerate() {
+                self.check_arrived(number, message, client, account)?;
+            }
+            for (name, group) in &self.groups {
+                self.check_shared(number, message, name, group)?;
+            }
+        }
+        for (client, account) in self.accounts.iter().enumerate() {
+            if let Some(missing) = account.expectations.first() {
+                bail!("client {client} never got the retained message: {missing:?}");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_arrived(
+        &self,
+        number: MessageId,
+        message: &Message,
+        client: usize,
+        account: &Account,
+    ) -> Result<()> {
+        let must = |subscription: &&Subscription| {
+            subscription.group.is_none()
+                && subscription.is_certain_since(message.sent.step)
+                && subscription.lets_pass(message, client)
+                && subscription.qos_min() > QoS::AtMostOnce
+        };
+        let due = account.subscriptions.values().find(must);
+        let has = account.seen.get(&number).is_some_and(|seen| seen.live > 0);
+        if let (Some(subscription), false, true) = (due, has, fits(message, account.packet_max)) {
+            bail!(
+                "message {number} of client {} to {} never reached client {client}, which had \
+                 subscribed to {} before",
+                message.publisher,
+                message.topic,
+                subscription.filter
+            );
+        }
+        Ok(())
+    }
+
+    fn check_shared(
+        &self,
+        number: MessageId,
+        message: &Message,
+        name: &str,
+        group: &Group,
+    ) -> Result<()> {
+        if group.troubled >= message.sent.step || group.copies.contains_key(&number) {
+            return Ok(());
+        }
+        let members: Vec<(&Subscription, &Account, usize)> = self
+            .accounts
+            .iter()
+            .enumerate()
+            .filter_map(|(client, account)| {
+                account
+                    .subscriptions
+                    .get(name)
+                    .map(|one| (one, account, client))
+            })
+            .collect();
+        let is_due = members.iter().any(|(one, _, client)| {
+            one.is_certain_since(message.sent.step) && one.lets_pass(message, *client)
+        });
+        let is_taken = members.iter().all(|(one, account, _)| {
+            one.qos_min() > QoS::AtMostOnce && fits(message, account.packet_max)
+        });
+        ensure!(
+            !is_due || !is_taken,
+            "message {number} reached nobody of the group {name}"
+        );
+        Ok(())
+    }
+
+    /// A message sent in a kind world has reached every subscriber, at any quality.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn check_everywhere(&self, number: MessageId) -> Result<()> {
+        let message = &self.messages[number];
+        for (client, account) in self.accounts.iter().enumerate() {
+            let has = account.seen.get(&number).is_some_and(|seen| seen.live > 0);
+            let is_due = fits(message, account.packet_max)
+                && account.subscriptions.values().any(|subscription| {
+                    subscription.group.is_none()
+                        && subscription.is_certain_since(message.sent.step)
+                        && subscription.lets_pass(message, client)
+                });
+            ensure!(
+                has || !is_due || self.is_lossy,
+                "message {number} to {} at {:?} never reached client {client}",
+                message.topic,
+                message.qos
+            );
+        }
+        Ok(())
+    }
+}
