@@ -4,15 +4,22 @@
 //! One thread makes all the load, on a core of its own, and is cheaper per message than any
 //! broker: `fleet` holds the connections, `traffic` decides what is sent when and counts what
 //! comes back, `measure` and `procfs` ask the kernel what it cost, `scenarios` say what is set up,
-//! and `outcome` judges whether a figure may be believed.
+//! and `outcome` judges whether a figure may be believed. `compare` runs brokers in turn;
+//! `comparison` makes medians of it, `markdown` and `html` show them.
 
 pub mod brokers;
+pub mod compare;
+pub mod comparison;
 pub mod fleet;
+pub mod host;
+pub mod html;
 pub mod ledger;
+pub mod markdown;
 pub mod measure;
 pub mod options;
 pub mod outcome;
 pub mod procfs;
 pub mod scenarios;
+pub mod svg;
 pub mod traffic;
 pub mod wire;

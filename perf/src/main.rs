@@ -1,11 +1,14 @@
 //! `perf`: one scenario against one broker, or all against all.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use perf::brokers::{self, Kind, Places};
+use perf::compare::{self, Request};
+use perf::comparison::Comparison;
+use perf::markdown;
 use perf::measure::Subject;
 use perf::options::Options;
 use perf::outcome::Outcome;
@@ -43,6 +46,13 @@ enum Command {
     Subscriptions(Run),
     /// Messages at one total rate from 100 to 10,000 publishers.
     Connections(Run),
+    /// Run scenarios against several brokers in turn, and save tables and plots
+    Compare(Compare),
+    /// Make the tables and plots of a saved comparison again
+    Report {
+        /// The JSON file that `compare` saved.
+        file: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -59,6 +69,34 @@ struct Run {
     /// Print the outcome as JSON on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    places: PlaceOptions,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Args)]
+struct Compare {
+    /// How often each scenario runs against each broker.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// The scenarios.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "ingest,fanout,pairs,paced,queue,retained,connect,idle,filters"
+    )]
+    scenarios: Vec<Scenario>,
+    /// The brokers, the one under test first.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "meshring,mosquitto,rumqttd,rmqtt"
+    )]
+    brokers: Vec<Kind>,
+    /// Where JSON, Markdown and HTML are saved.
+    #[arg(long, default_value = "perf-results")]
+    results: PathBuf,
     #[command(flatten)]
     places: PlaceOptions,
     #[command(flatten)]
@@ -116,6 +154,11 @@ fn main() -> Result<()> {
         Command::Filters(run) => run_one(Scenario::Filters, run),
         Command::Subscriptions(run) => run_one(Scenario::Subscriptions, run),
         Command::Connections(run) => run_one(Scenario::Connections, run),
+        Command::Compare(request) => run_all(request),
+        Command::Report { file } => {
+            let directory = file.parent().map(Path::to_owned).unwrap_or_default();
+            show(&compare::read(&file)?, &directory)
+        }
     }
 }
 
@@ -143,6 +186,26 @@ fn run_one(scenario: Scenario, run: Run) -> Result<()> {
     print(&outcome, run.json)?;
     if !outcome.faults.is_empty() {
         bail!("the run has faults: its figures are not to be used");
+    }
+    Ok(())
+}
+
+fn run_all(request: Compare) -> Result<()> {
+    let comparison = compare::compare(&Request {
+        rounds: request.rounds,
+        scenarios: request.scenarios,
+        brokers: request.brokers,
+        places: request.places.places(),
+        options: request.options,
+    })?;
+    show(&comparison, &request.results)
+}
+
+fn show(comparison: &Comparison, directory: &Path) -> Result<()> {
+    let saved = compare::save(comparison, directory)?;
+    println!("{}", markdown::render(comparison));
+    for path in saved {
+        eprintln!("saved {}", path.display());
     }
     Ok(())
 }
