@@ -193,6 +193,20 @@ impl<V> FilterTree<V> {
             .map(|entry| entry.slot)
     }
 
+    /// The value of a filter that may be gone.
+    pub fn get_mut(&mut self, id: FilterId) -> Option<&mut V> {
+        self.slots.get_mut(id.0 as usize)?.value.as_mut()
+    }
+
+    /// Visits every filter, by number.
+    pub fn for_each(&self, mut visit: impl FnMut(FilterId, &V)) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let Some(value) = &slot.value {
+                visit(FilterId(index as u32), value);
+            }
+        }
+    }
+
     /// Asserts that every table agrees with the slots. Costs time: for tests and the simulator.
     pub fn check(&self) {
         assert_eq!(self.len() + self.free.len(), self.slots.len());

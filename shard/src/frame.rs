@@ -4,6 +4,10 @@
 //! (`lanes.rs`) until the answer is there, and a reply lane holds as many frames as there are
 //! credits: so a reply always has room.
 
+use crate::{RequestId, SessionId, counters::Counters, message::Message};
+use mqtt_v5_codec::SubscriptionOptions;
+use std::sync::Arc;
+
 /// The lane that a frame travels on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -13,16 +17,168 @@ pub enum Lane {
     Reply,
 }
 
+/// The name of a shared subscription's group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupKey {
+    /// The share name.
+    pub name: Box<str>,
+    /// The topic filter without `$share/name/`.
+    pub filter: Box<str>,
+}
+
 /// One message between two shards.
 #[derive(Debug)]
 pub enum Frame {
-    /// Placeholder of the first commit.
-    Nothing,
+    /// To the owner of a device topic: route this as if it had been published at yours.
+    Publish {
+        /// To be answered with [`Answer::Accepted`]; `None` at QoS 0.
+        request: Option<RequestId>,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// To a shard that announced a matching route: deliver this to your subscribers.
+    Deliver {
+        /// To be answered with [`Answer::Accepted`]; `None` at QoS 0.
+        request: Option<RequestId>,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// To the shard that keeps a free topic's retained message: keep this, or forget it if its
+    /// payload is empty.
+    Retain {
+        /// To be answered with [`Answer::Retained`].
+        request: RequestId,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// The sender has subscribers to these filters from now on.
+    RouteAdd {
+        /// To be answered with [`Answer::RouteAdded`], once no publish that the receiver took
+        /// before can miss both the route and the retained message.
+        request: RequestId,
+        /// Not known to the receiver before.
+        filters: Vec<Box<str>>,
+    },
+    /// The sender has no subscribers to these filters any more.
+    RouteRemove {
+        /// Announced before.
+        filters: Vec<Box<str>>,
+    },
+    /// To the shard of a group: a session joins, or changes its options.
+    GroupJoin {
+        /// To be answered with [`Answer::GroupJoined`] once the group's route is known.
+        request: RequestId,
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// A session of the sender's.
+        session: SessionId,
+        /// Quality of service and flags.
+        options: SubscriptionOptions,
+    },
+    /// A session leaves a group.
+    GroupLeave {
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// A session of the sender's.
+        session: SessionId,
+    },
+    /// A member connected or disconnected.
+    GroupPresence {
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// A session of the sender's.
+        session: SessionId,
+        /// Whether it is connected now.
+        is_connected: bool,
+    },
+    /// To a member's home: deliver this to the member.
+    GroupDeliver {
+        /// To be answered with [`Answer::Accepted`] or [`Answer::Declined`]; `None` at QoS 0.
+        request: Option<RequestId>,
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// A session of the receiver's.
+        session: SessionId,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// A member's session ended before it took this message: give it to another member.
+    GroupReturn {
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// Read a page of retained messages.
+    RetainedRead {
+        /// To be answered with [`Answer::RetainedPage`].
+        request: RequestId,
+        /// Which topics.
+        filter: Arc<str>,
+        /// The topic to go on after.
+        after: Option<String>,
+    },
+    /// To shard 0: what the sender has counted.
+    Counted(Box<Counters>),
+    /// The answer to a request.
+    Reply {
+        /// Which request, in the receiver's numbering.
+        request: RequestId,
+        /// What came of it.
+        answer: Answer,
+    },
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// The message is with all subscribers that the answering shard is responsible for.
+    Accepted {
+        /// Whether there was at least one.
+        matched: bool,
+    },
+    /// The member cannot take the message: it is not connected, or gone.
+    Declined,
+    /// The retained message is kept or forgotten.
+    Retained,
+    /// The routes are known.
+    RouteAdded,
+    /// The session is a member and the group's route is known everywhere.
+    GroupJoined,
+    /// A page of retained messages.
+    RetainedPage {
+        /// In topic order.
+        messages: Vec<Arc<Message>>,
+        /// Where to go on; `None` at the end.
+        next: Option<String>,
+    },
 }
 
 impl Frame {
     /// The lane that this kind of frame travels on.
     pub fn lane(&self) -> Lane {
-        Lane::Request
+        match self {
+            Frame::Reply { .. } => Lane::Reply,
+            _ => Lane::Request,
+        }
+    }
+
+    /// Whether the receiver owes an answer, so that the frame holds a credit.
+    pub fn wants_answer(&self) -> bool {
+        match self {
+            Frame::Publish { request, .. }
+            | Frame::Deliver { request, .. }
+            | Frame::GroupDeliver { request, .. } => request.is_some(),
+            Frame::Retain { .. }
+            | Frame::RouteAdd { .. }
+            | Frame::GroupJoin { .. }
+            | Frame::RetainedRead { .. } => true,
+            Frame::RouteRemove { .. }
+            | Frame::GroupLeave { .. }
+            | Frame::GroupPresence { .. }
+            | Frame::GroupReturn { .. }
+            | Frame::Counted(_)
+            | Frame::Reply { .. } => false,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A connection on its way to its home shard.
 
 use crate::Listener;
+use crate::connection::Extra;
 use std::net::SocketAddr;
 
 /// What the accepting shard knew of a connection when it found out whose it is.
@@ -10,11 +11,9 @@ pub struct Handoff {
     pub listener: Listener,
     /// The other end.
     pub peer: SocketAddr,
-    /// Whether MQTT is carried in WebSocket frames; the handshake has been answered.
-    pub is_websocket: bool,
-    /// All that was received and not yet interpreted: at least the whole CONNECT (unframed, if it
-    /// came in WebSocket frames).
-    pub received: Vec<u8>,
-    /// Raw WebSocket bytes that follow `received` and are not unframed yet.
-    pub undecoded: Vec<u8>,
+    /// All that was received and not yet interpreted: at least the whole CONNECT (out of its
+    /// frames, if it came in WebSocket frames).
+    pub(crate) received: Vec<u8>,
+    /// The state of its WebSocket, if it has one.
+    pub(crate) extra: Option<Box<Extra>>,
 }

@@ -3,54 +3,58 @@
 
 pub mod limits;
 
+mod acks;
+mod compact_map;
+mod config;
+mod connect;
+mod connection;
+mod counters;
+mod deliver;
+mod effects;
+mod event;
 #[doc(hidden)]
 pub mod filter_tree;
+mod frame;
+mod frames_in;
+mod groups;
+mod handoff;
+mod ids;
+mod inbound;
+mod input;
+mod lanes;
+mod lifecycle;
 #[doc(hidden)]
 pub mod map;
+mod message;
+mod outbound;
+mod pending;
+mod placement;
+mod publish;
+mod random;
 #[doc(hidden)]
 pub mod retained;
+mod retained_read;
+mod routes;
+mod session;
+mod shard;
+mod slots;
+mod subscribe;
+mod subscriptions;
+mod sys;
+mod time;
 #[doc(hidden)]
 pub mod timers;
 #[doc(hidden)]
 pub mod topic;
 
-mod config;
-mod effects;
-mod event;
-mod frame;
-mod handoff;
-mod ids;
-mod time;
-
 pub use config::{Anonymous, Config};
+pub use counters::Counters;
 pub use effects::{Change, Close, Commit, Effect, Effects, Level};
 pub use event::{Event, Listener};
-pub use frame::{Frame, Lane};
+pub use frame::{Answer, Frame, GroupKey, Lane};
 pub use handoff::Handoff;
 pub use ids::{ConnectionId, RequestId, SessionId, ShardId};
 pub use limits::Limits;
+pub use message::{Message, MessageView, Publisher};
+pub use shard::Shard;
 pub use time::{Span, Time};
-
-/// The state and rules of one core's share of devices: a plain value.
-pub struct Shard;
-
-impl Shard {
-    /// A shard without sessions.
-    pub fn new(config: Config, now: Time) -> Shard {
-        let _ = (config, now);
-        Shard
-    }
-
-    /// The only way in: takes one event, pushes its effects, does bounded work and returns.
-    pub fn handle(&mut self, now: Time, event: Event<'_>, effects: &mut Effects) {
-        let _ = (now, event, effects);
-    }
-
-    /// When to call with [`Event::Tick`]; `None` if there is nothing to wait for.
-    pub fn next_deadline(&self) -> Option<Time> {
-        None
-    }
-
-    /// Asserts the invariants that span several tables. Costs time: for tests and the simulator.
-    pub fn check(&self) {}
-}

@@ -35,6 +35,10 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes in one session's queue.
     pub queue_bytes_max: usize,
+    /// Messages in a connected session's queue beyond which publishers have to wait.
+    pub queue_soft_messages: usize,
+    /// Bytes in a connected session's queue beyond which publishers have to wait.
+    pub queue_soft_bytes: usize,
     /// Retained messages of one shard.
     pub retained_messages_max: usize,
     /// Bytes of retained messages of one shard.
@@ -66,6 +70,8 @@ impl Default for Limits {
             output_bytes_max: 1_048_576,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 * 1_048_576,
+            queue_soft_messages: 4_096,
+            queue_soft_bytes: 4 * 1_048_576,
             retained_messages_max: 10_000_000,
             retained_bytes_max: 4 << 30,
             sessions_max: 10_000_000,
@@ -74,6 +80,16 @@ impl Default for Limits {
             session_expiry_max_s: u32::MAX,
             keep_alive_max_s: None,
             sys_interval_s: 10,
+        }
+    }
+}
+
+impl Limits {
+    /// The keep-alive that a client is held to, in seconds, given the one it asked for.
+    pub fn keep_alive_s(&self, asked_s: u16) -> u16 {
+        match self.keep_alive_max_s {
+            Some(maximum) if asked_s == 0 || asked_s > maximum => maximum,
+            _ => asked_s,
         }
     }
 }

@@ -220,14 +220,15 @@ impl<V> RetainedStore<V> {
         }
     }
 
-    /// Removes up to `rows_max` messages whose expiry is not after `now`; how many it removed.
-    pub fn expire(&mut self, now: Time, rows_max: usize) -> usize {
+    /// Removes up to `rows_max` messages whose expiry is not after `now`; gives each to `visit`
+    /// and returns how many there were.
+    pub fn expire(&mut self, now: Time, rows_max: usize, mut visit: impl FnMut(&str, V)) -> usize {
         for count in 0..rows_max {
             match self.by_expiry.first() {
                 Some((expires, index)) if *expires <= now => {
                     let topic = self.slots[*index as usize].topic.clone();
                     let removed = self.remove(&topic);
-                    assert!(removed.is_some(), "what expires is stored");
+                    visit(&topic, removed.expect("what expires is stored"));
                 }
                 _ => return count,
             }
@@ -508,13 +509,13 @@ mod tests {
         store.insert("a/1", 1, Some(Time(100)));
         store.check();
         assert_eq!(store.next_expiry(), Some(Time(2)));
-        assert_eq!(store.expire(Time(1), 100), 0);
-        assert_eq!(store.expire(Time(8), 3), 3);
-        assert_eq!(store.expire(Time(8), 100), 4);
+        assert_eq!(store.expire(Time(1), 100, |_, _| {}), 0);
+        assert_eq!(store.expire(Time(8), 3, |_, _| {}), 3);
+        assert_eq!(store.expire(Time(8), 100, |_, _| {}), 4);
         store.check();
         assert_eq!((store.len(), store.next_expiry()), (4, Some(Time(9))));
         assert_eq!(store.remove("a/1"), Some(1));
-        assert_eq!(store.expire(Time(1_000), 100), 1);
+        assert_eq!(store.expire(Time(1_000), 100, |_, _| {}), 1);
         assert_eq!((store.len(), store.next_expiry()), (2, None));
         assert_eq!(store.insert("kept", 11, None), Some(10));
         assert_eq!(store.get("kept"), Some(&11));

@@ -1,0 +1,291 @@
+//! CONNECT: who may come in, where the session lives, and what the client is told.
+
+use crate::connection::{AliasesOut, Stage};
+use crate::map::map_with_seed;
+use crate::message::MessageView;
+use crate::session::{Session, Will};
+use crate::shard::{Shard, TimerKey};
+use crate::{Anonymous, ConnectionId, Effects, SessionId, Span, topic};
+use mqtt_v5_codec::{
+    Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version,
+};
+use std::num::NonZeroU16;
+
+/// What became of a CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It was accepted or refused.
+    Here,
+    /// The session lives on another shard, which will read this packet again.
+    Elsewhere,
+}
+
+/// Never expires.
+const FOR_EVER: u32 = u32::MAX;
+
+impl Shard {
+    pub(crate) fn on_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        effects: &mut Effects,
+    ) -> Admission {
+        let Some(connection) = self.connection_mut(id) else {
+            return Admission::Here;
+        };
+        if connection.session().is_some() {
+            // [MQTT-3.1.0-2]
+            self.fail(id, DecodeError::protocol("a second CONNECT"), effects);
+            return Admission::Here;
+        }
+        connection.version = connect.version;
+        if let Err((reason, detail)) = self.admit(id, connect) {
+            self.refuse(id, reason, detail, effects);
+            return Admission::Here;
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.draw_client_id());
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let home = self.placement.client(client_id);
+        if home != self.config.shard {
+            self.connection_mut(id).expect("alive").stage = Stage::Leaving(home);
+            return Admission::Elsewhere;
+        }
+        let known = self.clients.contains_key(client_id);
+        if !known && self.sessions.len() >= self.config.limits.sessions_max {
+            self.refuse(id, ReasonCode::QuotaExceeded, "too many sessions", effects);
+            return Admission::Here;
+        }
+        let (session, is_present) = self.take_session(client_id, connect.clean_start, effects);
+        self.open(id, session, connect, effects);
+        self.send_connack(
+            id,
+            session,
+            connect,
+            assigned.as_deref(),
+            is_present,
+            effects,
+        );
+        self.announce_presence(session, true, effects);
+        self.pump(session.index, effects);
+        Admission::Here
+    }
+
+    /// Whether a client may come in; the reason if not.
+    fn admit(
+        &self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        use ReasonCode::*;
+        if self.stopping.is_some() {
+            return Err((ServerShuttingDown, "the broker is stopping"));
+        }
+        if connect.properties.authentication_method.is_some() {
+            // [MQTT-4.12.0-1]
+            return Err((
+                BadAuthenticationMethod,
+                "no authentication method is configured",
+            ));
+        }
+        let peer = self.connection(id).map(|c| c.peer);
+        let is_loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+        let is_allowed = match self.config.anonymous {
+            Anonymous::Allow => true,
+            Anonymous::Loopback => is_loopback,
+            Anonymous::Deny => false,
+        };
+        if !is_allowed && connect.user_name.is_some() {
+            return Err((BadUserNameOrPassword, "no such user"));
+        }
+        if !is_allowed {
+            return Err((NotAuthorized, "anonymous clients are not allowed"));
+        }
+        if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
+            // [MQTT-3.1.3-8]
+            return Err((
+                ClientIdentifierNotValid,
+                "an empty client identifier needs clean session",
+            ));
+        }
+        if let Some(will) = &connect.will {
+            if topic::levels(will.topic) > self.config.limits.topic_levels_max {
+                return Err((TopicNameInvalid, "the will's topic has too many levels"));
+            }
+            if will.topic.starts_with("$SYS/") || will.topic.starts_with("$share/") {
+                return Err((NotAuthorized, "the will's topic is reserved"));
+            }
+            if will.properties.payload_format == Some(1)
+                && std::str::from_utf8(will.payload).is_err()
+            {
+                return Err((PayloadFormatInvalid, "the will's payload is not UTF-8"));
+            }
+        }
+        Ok(())
+    }
+
+    /// An identifier that lives on this shard, so that the connection need not move.
+    /// [MQTT-3.1.3-6], [MQTT-3.1.3-7]
+    fn draw_client_id(&mut self) -> String {
+        loop {
+            let candidate = format!("auto-{}", self.random.uuid());
+            let is_free = !self.clients.contains_key(candidate.as_str());
+            if is_free && self.placement.client(&candidate) == self.config.shard {
+                return candidate;
+            }
+        }
+    }
+
+    /// The client's session, old or new; whether it is an old one. [MQTT-3.1.2-4] to
+    /// [MQTT-3.1.2-6], [MQTT-3.1.4-3]
+    fn take_session(
+        &mut self,
+        client_id: &str,
+        clean_start: bool,
+        effects: &mut Effects,
+    ) -> (SessionId, bool) {
+        if let Some(index) = self.clients.get(client_id).copied()
+            && let Some(old) = self.sessions.at(index).connection
+        {
+            self.counters.takeovers += 1;
+            let detail = "another connection with this client identifier";
+            self.disconnect(old, ReasonCode::SessionTakenOver, detail, effects);
+        }
+        // The takeover may have ended it.
+        if let Some(index) = self.clients.get(client_id).copied() {
+            if !clean_start {
+                let generation = self.sessions.generation(index);
+                return (SessionId { index, generation }, true);
+            }
+            self.end_session(index, effects);
+        }
+        let (index, generation) = self.sessions.insert(Session::new(client_id));
+        self.clients.insert(client_id.into(), index);
+        (SessionId { index, generation }, false)
+    }
+
+    /// Joins connection and session, and starts keep-alive.
+    fn open(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        connect: &Connect<'_>,
+        effects: &mut Effects,
+    ) {
+        let limits = &self.config.limits;
+        let properties = &connect.properties;
+        let is_v5 = connect.version == Version::V5;
+        let asked_s = match (is_v5, connect.clean_start) {
+            (true, _) => properties.session_expiry_s.unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => FOR_EVER,
+        };
+        let keep_alive_s = limits.keep_alive_s(connect.keep_alive_s);
+        let receive_maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        let live = self.sessions.at_mut(session.index);
+        live.connection = Some(id);
+        live.expiry_s = asked_s.min(limits.session_expiry_max_s);
+        live.expires = None;
+        if let Some(timer) = live.timer.take() {
+            self.timers.cancel(timer);
+        }
+        // A will that has not gone out is forgotten: the session goes on. [MQTT-3.1.3-9]
+        live.will = will_of(connect);
+        let alias_max = properties
+            .topic_alias_maximum
+            .unwrap_or(0)
+            .min(limits.client_alias_max);
+        let aliases_out = (alias_max > 0).then(|| AliasesOut {
+            aliases: map_with_seed(u64::from(id.index)),
+            maximum: alias_max,
+        });
+        let connection = self.connections[id.index as usize].as_mut().expect("alive");
+        connection.stage = Stage::Open(session);
+        connection.keep_alive_s = keep_alive_s;
+        connection.send_window = receive_maximum.min(limits.in_flight_max);
+        connection.packet_bytes_max = properties.maximum_packet_size.unwrap_or(u32::MAX);
+        connection.wants_problem_information =
+            properties.request_problem_information.unwrap_or(true);
+        if aliases_out.is_some() {
+            connection.extra_mut().aliases_out = aliases_out;
+        }
+        if let Some(timer) = connection.timer.take() {
+            self.timers.cancel(timer);
+        }
+        if keep_alive_s > 0 {
+            let at = self.now + keep_alive_span(keep_alive_s);
+            connection.timer = Some(self.timers.schedule(at, TimerKey::Connection(id.index)));
+        }
+        self.counters.connects_accepted += 1;
+        self.counters.clients_connected += 1;
+        let connected = self.counters.clients_connected;
+        self.counters.clients_maximum = self.counters.clients_maximum.max(connected);
+        let _ = effects;
+    }
+
+    fn send_connack(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        connect: &Connect<'_>,
+        assigned: Option<&str>,
+        session_present: bool,
+        effects: &mut Effects,
+    ) {
+        let limits = &self.config.limits;
+        let granted_s = self.sessions.at(session.index).expiry_s;
+        let asked_s = connect.properties.session_expiry_s.unwrap_or(0);
+        let keep_alive_s = limits.keep_alive_s(connect.keep_alive_s);
+        let wants_response = connect.properties.request_response_information == Some(true);
+        let prefix = wants_response
+            .then(|| self.response_prefix(&self.sessions.at(session.index).client_id));
+        let properties = ConnackProperties {
+            session_expiry_s: (granted_s != asked_s).then_some(granted_s),
+            receive_maximum: NonZeroU16::new(limits.receive_maximum),
+            maximum_packet_size: Some(limits.packet_bytes_max),
+            assigned_client_id: assigned,
+            topic_alias_maximum: Some(limits.topic_alias_maximum),
+            server_keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),
+            response_information: prefix.as_deref(),
+            ..Default::default()
+        };
+        let reason = ReasonCode::Success;
+        let connack = Packet::Connack(Connack {
+            session_present,
+            reason,
+            properties,
+        });
+        self.send(id, &connack, effects);
+    }
+
+    /// The prefix of response topics that only this client may subscribe to (MQTT 5.0, 4.10).
+    pub(crate) fn response_prefix(&self, client_id: &str) -> String {
+        let token = self.placement.token(client_id);
+        format!("$reply/{token:016x}/")
+    }
+}
+
+/// How long a client may be silent: one and a half times its keep-alive. [MQTT-3.1.2-22]
+pub(crate) fn keep_alive_span(keep_alive_s: u16) -> Span {
+    Span::from_ms(u64::from(keep_alive_s) * 1_500)
+}
+
+fn will_of(connect: &Connect<'_>) -> Option<Box<Will>> {
+    let will = connect.will.as_ref()?;
+    let mut forwarded = Vec::new();
+    will.properties.encode_forwarded(&mut forwarded);
+    let view = MessageView {
+        topic: will.topic,
+        forwarded: &forwarded,
+        payload: will.payload,
+        qos: will.qos,
+        retain: will.retain,
+        expires: None,
+        publisher: None,
+    };
+    Some(Box::new(Will {
+        message: view.to_message(),
+        delay_s: will.delay_s,
+        expiry_s: will.properties.message_expiry_s,
+        due: None,
+    }))
+}

@@ -1,0 +1,89 @@
+//! What a shard counts: plain integers, read by `$SYS` and, later, by metrics.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counts since start, except for the gauges, which are current values.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Adds another shard's counts.
+            pub fn add(&mut self, other: &Counters) { $(self.$name += other.$name;)* }
+            /// Every counter with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Bytes that arrived.
+    bytes_received,
+    /// Bytes handed to outboxes.
+    bytes_sent,
+    /// Control packets that arrived.
+    packets_received,
+    /// Control packets sent.
+    packets_sent,
+    /// PUBLISH packets that arrived.
+    publish_received,
+    /// PUBLISH packets sent.
+    publish_sent,
+    /// Payload bytes of PUBLISH packets that arrived.
+    publish_bytes_received,
+    /// Payload bytes of PUBLISH packets sent.
+    publish_bytes_sent,
+    /// Messages dropped at QoS 0 because the subscriber's output was full.
+    dropped_slow,
+    /// Messages dropped because a session's or group's queue was full.
+    dropped_queue_full,
+    /// Messages dropped because the publisher may not publish there.
+    dropped_not_authorized,
+    /// Messages dropped between shards at QoS 0.
+    dropped_lane_full,
+    /// Messages not sent because they are larger than the client takes.
+    dropped_too_large,
+    /// Messages that expired in a queue.
+    dropped_expired,
+    /// Retained messages refused because the store is full.
+    dropped_retained_full,
+    /// Packets that were malformed.
+    malformed_packets,
+    /// Packets that broke the protocol.
+    protocol_errors,
+    /// Connections that sent no CONNECT in time.
+    connect_timeouts,
+    /// Clients that fell silent.
+    keep_alive_timeouts,
+    /// CONNECT packets refused.
+    connects_refused,
+    /// CONNECT packets accepted.
+    connects_accepted,
+    /// Sessions taken over by another connection.
+    takeovers,
+    /// Subscribers closed because they were too slow.
+    slow_subscribers_closed,
+    /// Sessions that expired.
+    sessions_expired,
+    /// Sockets accepted.
+    sockets_accepted,
+    /// Gauge: connections that are open, MQTT or not.
+    connections,
+    /// Gauge: clients connected.
+    clients_connected,
+    /// Gauge: highest number of clients connected at once.
+    clients_maximum,
+    /// Gauge: sessions, connected or not.
+    sessions,
+    /// Gauge: subscriptions, shared ones included.
+    subscriptions,
+    /// Gauge: subscriptions to shared groups.
+    subscriptions_shared,
+    /// Gauge: retained messages.
+    retained,
+    /// Gauge: messages in queues and windows.
+    stored_messages,
+    /// Gauge: bytes of messages in queues.
+    stored_bytes,
+}

@@ -1,0 +1,593 @@
+//! A message goes to its recipients on this shard.
+//!
+//! Always: a session gets one copy, at the highest quality of service that its matching
+//! subscriptions grant, with all their identifiers; nothing larger than the client takes; no more
+//! than its Receive Maximum unacknowledged. Bounded by `output_bytes_max`, `queue_messages_max`
+//! and `queue_bytes_max`.
+
+use crate::frame::GroupKey;
+use crate::message::{LazyMessage, MessageView, Publisher};
+use crate::outbound::{Delivery, InFlight, Step, SubscriptionIds};
+use crate::pending::Ticket;
+use crate::session::Session;
+use crate::shard::{Shard, TimerKey};
+use crate::subscriptions::Grant;
+use crate::{ConnectionId, Effects, SessionId, Span};
+use http::Opcode;
+use mqtt_v5_codec::{
+    Layout, Outgoing, PacketId, QoS, SubscriptionOptions, Version, encode_publish,
+};
+use std::sync::Arc;
+
+/// A session and one matching subscription of its.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recipient {
+    session: u32,
+    grant: Grant,
+}
+
+/// A session and what it subscribed to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub session: u32,
+    pub options: SubscriptionOptions,
+    /// A single 0 stands for none.
+    pub ids: &'a [u32],
+    pub group: Option<&'a Arc<GroupKey>>,
+    /// It is a retained message, sent because of a new subscription. [MQTT-3.3.1-8]
+    pub is_retained: bool,
+}
+
+/// One message encoded once per shape, to be copied to every recipient.
+#[derive(Debug, Default)]
+pub(crate) struct Templates {
+    buffer: Vec<u8>,
+    layouts: [Option<Layout>; 12],
+}
+
+impl Templates {
+    /// Forgets the last message.
+    pub(crate) fn clear(&mut self) {
+        self.buffer.clear();
+        self.layouts = [None; 12];
+    }
+
+    /// The packet in this shape, and where its packet identifier stands.
+    fn get(
+        &mut self,
+        view: &MessageView<'_>,
+        version: Version,
+        qos: QoS,
+        retain: bool,
+        expiry_s: Option<u32>,
+    ) -> (&[u8], Option<usize>) {
+        let is_v5 = version == Version::V5;
+        let at = usize::from(is_v5) * 6 + qos as usize * 2 + usize::from(retain);
+        let layout = *self.layouts[at].get_or_insert_with(|| {
+            let outgoing = outgoing(view, version, qos, retain, expiry_s);
+            encode_publish(&mut self.buffer, &outgoing)
+        });
+        let packet = &self.buffer[layout.start..layout.start + layout.bytes];
+        (packet, layout.packet_id_at.map(|at| at - layout.start))
+    }
+}
+
+/// A PUBLISH as most recipients get it.
+fn outgoing<'a>(
+    view: &MessageView<'a>,
+    version: Version,
+    qos: QoS,
+    retain: bool,
+    message_expiry_s: Option<u32>,
+) -> Outgoing<'a> {
+    Outgoing {
+        version,
+        dup: false,
+        qos,
+        retain,
+        topic: view.topic,
+        packet_id: (qos > QoS::AtMostOnce).then_some(PLACEHOLDER),
+        topic_alias: None,
+        message_expiry_s,
+        subscription_ids: &[],
+        forwarded: view.forwarded,
+        payload: view.payload,
+    }
+}
+
+/// Stands in a template where each recipient's own packet identifier goes.
+const PLACEHOLDER: PacketId = PacketId(std::num::NonZeroU16::MIN);
+
+/// What became of an attempt to put a PUBLISH into an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    Sent,
+    /// Larger than the client takes: it counts as delivered. [MQTT-3.1.2-25]
+    TooLarge,
+}
+
+impl Shard {
+    /// Gives a message to every subscriber and group on this shard.
+    pub(crate) fn deliver_local(
+        &mut self,
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
+        let mut recipients = std::mem::take(&mut self.recipients);
+        let mut groups = Vec::new(); // Does not allocate while it is empty.
+        let mut filters = 0;
+        let me = self.config.shard;
+        let publisher = lazy.view.publisher;
+        let sessions = &self.sessions;
+        self.subscriptions.for_each_match(lazy.view.topic, |entry| {
+            filters += usize::from(!entry.subscribers.is_empty());
+            entry.subscribers.for_each(|session, grant| {
+                let recipient = Recipient { session, grant };
+                if !grant.options().no_local || !is_own(sessions, me, publisher, session) {
+                    recipients.push(recipient);
+                }
+            });
+            if let Some(more) = &entry.groups {
+                groups.extend_from_slice(more);
+            }
+        });
+        self.templates.clear();
+        if filters > 1 {
+            self.deliver_merged(&mut recipients, lazy, ticket, effects);
+        } else {
+            for recipient in &recipients {
+                let options = recipient.grant.options();
+                let ids = [recipient.grant.subscription_id];
+                let target = Target {
+                    session: recipient.session,
+                    options,
+                    ids: &ids,
+                    group: None,
+                    is_retained: false,
+                };
+                self.deliver_one(target, lazy, ticket, effects);
+            }
+        }
+        recipients.clear();
+        self.recipients = recipients;
+        for group in groups {
+            self.offer(group, lazy, ticket, effects);
+        }
+    }
+
+    /// Several filters matched: a session that is there more than once gets one copy.
+    /// [MQTT-3.3.4-2], [MQTT-3.3.4-3]
+    fn deliver_merged(
+        &mut self,
+        recipients: &mut [Recipient],
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
+        recipients.sort_by_key(|recipient| recipient.session);
+        let mut ids = Vec::new();
+        for same in recipients.chunk_by(|a, b| a.session == b.session) {
+            ids.clear();
+            let mut options = same[0].grant.options();
+            for recipient in same {
+                let more = recipient.grant.options();
+                options.qos = options.qos.max(more.qos);
+                options.retain_as_published |= more.retain_as_published;
+                if recipient.grant.subscription_id != 0 {
+                    ids.push(recipient.grant.subscription_id);
+                }
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            let target = Target {
+                session: same[0].session,
+                options,
+                ids: &ids,
+                group: None,
+                is_retained: false,
+            };
+            self.deliver_one(target, lazy, ticket, effects);
+        }
+    }
+
+    /// Gives a message to one session. `templates` must hold nothing of another message.
+    pub(crate) fn deliver_one(
+        &mut self,
+        target: Target<'_>,
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
+        let session = self.sessions.at_mut(target.session);
+        if session.is_ending {
+            return;
+        }
+        ticket.matched = true;
+        let ids = if target.ids == [0] {
+            &[][..]
+        } else {
+            target.ids
+        };
+        let qos = lazy.view.qos.min(target.options.qos);
+        let retain = target.is_retained || (lazy.view.retain && target.options.retain_as_published);
+        let Some(connection) = session.connection else {
+            if qos > QoS::AtMostOnce {
+                let delivery = delivery(qos, retain, ids, target.group);
+                self.enqueue(target.session, lazy, delivery, ticket, effects);
+            }
+            return;
+        };
+        if qos == QoS::AtMostOnce {
+            if effects.pending_bytes(connection) > self.config.limits.output_bytes_max {
+                self.counters.dropped_slow += 1;
+            } else {
+                let shape = Shape {
+                    qos,
+                    retain,
+                    dup: false,
+                    packet_id: None,
+                };
+                self.put(connection, &lazy.view, shape, ids, effects);
+            }
+            return;
+        }
+        let is_kept = session.expiry_s > 0 || target.group.is_some();
+        let window = self.connections[connection.index as usize]
+            .as_ref()
+            .map_or(0, |c| c.send_window) as usize;
+        let outbound = session.outbound.get_or_insert_default();
+        let has_room = outbound.queue.is_empty()
+            && outbound.window_used == outbound.window.len()
+            && outbound.window.len() < window
+            && effects.pending_bytes(connection) <= self.config.limits.output_bytes_max;
+        let delivery = delivery(qos, retain, ids, target.group);
+        if !has_room {
+            return self.enqueue(target.session, lazy, delivery, ticket, effects);
+        }
+        let packet_id = outbound.take_packet_id();
+        let message = is_kept.then(|| lazy.share());
+        let shape = Shape {
+            qos,
+            retain,
+            dup: false,
+            packet_id: Some(packet_id),
+        };
+        if self.put(connection, &lazy.view, shape, ids, effects) == Put::Sent {
+            let step = Step::Published;
+            let entry = InFlight {
+                packet_id,
+                step,
+                is_unsent: false,
+                message,
+                delivery,
+            };
+            let outbound = self.sessions.at_mut(target.session).outbound_mut();
+            outbound.window.push_back(entry);
+            outbound.window_used += 1;
+        }
+    }
+
+    /// Puts a message into a session's queue; where the queue is long and the client connected,
+    /// the publisher's acknowledgement waits until there is room.
+    fn enqueue(
+        &mut self,
+        index: u32,
+        lazy: &mut LazyMessage<'_>,
+        delivery: Delivery,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
+        let limits = &self.config.limits;
+        let session = self.sessions.at_mut(index);
+        if session.connection.is_none() && session.expiry_s == 0 {
+            return;
+        }
+        let is_connected = session.connection.is_some();
+        let outbound = session.outbound.get_or_insert_default();
+        let message = lazy.share();
+        self.counters.stored_messages += 1;
+        self.counters.stored_bytes += message.bytes() as u64;
+        outbound.push_queue(message, delivery);
+        while outbound.queue.len() > limits.queue_messages_max
+            || outbound.queue_bytes > limits.queue_bytes_max
+        {
+            let Some(oldest) = outbound.pop_queue() else {
+                break;
+            };
+            self.counters.stored_messages -= 1;
+            self.counters.stored_bytes -= oldest.message.bytes() as u64;
+            self.counters.dropped_queue_full += 1;
+        }
+        let is_long = outbound.queue.len() > limits.queue_soft_messages
+            || outbound.queue_bytes > limits.queue_soft_bytes;
+        if let Some(connection) = session.connection
+            && effects.pending_bytes(connection) > limits.output_bytes_max
+        {
+            outbound.waits_for_output = true;
+            effects.want_writable(connection);
+        }
+        if is_connected && is_long && ticket.wants_answer {
+            let pending = ticket.wait(&mut self.pending);
+            outbound.deferred.push(pending);
+            if session.slow_since.is_none() {
+                session.slow_since = Some(self.now);
+                let at = self.now + Span::from_ms(limits.slow_subscriber_ms);
+                debug_assert!(
+                    session.timer.is_none(),
+                    "a connected session has no other timer"
+                );
+                session.timer = Some(self.timers.schedule(at, TimerKey::Session(index)));
+            }
+        }
+    }
+
+    /// Sends what the window has room for: first what must be sent again, then the queue.
+    pub(crate) fn pump(&mut self, index: u32, effects: &mut Effects) {
+        self.templates.clear();
+        loop {
+            let session = self.sessions.at_mut(index);
+            let Some(connection) = session.connection else {
+                return;
+            };
+            let is_kept = session.expiry_s > 0;
+            let Some(outbound) = &mut session.outbound else {
+                return;
+            };
+            let window = self.connections[connection.index as usize]
+                .as_ref()
+                .map_or(0, |c| c.send_window) as usize;
+            if outbound.window_used >= window {
+                break;
+            }
+            if effects.pending_bytes(connection) > self.config.limits.output_bytes_max {
+                outbound.waits_for_output = true;
+                effects.want_writable(connection);
+                break;
+            }
+            outbound.waits_for_output = false;
+            if outbound.window_used < outbound.window.len() {
+                self.send_again(index, connection, effects);
+                continue;
+            }
+            let Some(queued) = outbound.pop_queue() else {
+                break;
+            };
+            self.counters.stored_messages -= 1;
+            self.counters.stored_bytes -= queued.message.bytes() as u64;
+            if queued.message.view().is_expired(self.now) {
+                self.counters.dropped_expired += 1;
+                continue;
+            }
+            let packet_id = outbound.take_packet_id();
+            let Delivery {
+                qos,
+                retain,
+                ref subscription_ids,
+                ref group,
+            } = queued.delivery;
+            let shape = Shape {
+                qos,
+                retain,
+                dup: false,
+                packet_id: Some(packet_id),
+            };
+            let ids = subscription_ids.clone();
+            let is_kept = is_kept || group.is_some();
+            self.templates.clear();
+            let view = queued.message.view();
+            if self.put(connection, &view, shape, ids.as_slice(), effects) == Put::Sent {
+                let outbound = self.sessions.at_mut(index).outbound_mut();
+                outbound.window.push_back(InFlight {
+                    packet_id,
+                    step: Step::Published,
+                    is_unsent: false,
+                    message: is_kept.then_some(queued.message),
+                    delivery: queued.delivery,
+                });
+                outbound.window_used += 1;
+            }
+        }
+        self.settle_deferred(index, false, effects);
+    }
+
+    /// Sends the first window entry that the present connection has not seen: PUBLISH with DUP, or
+    /// PUBREL. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
+    fn send_again(&mut self, index: u32, connection: ConnectionId, effects: &mut Effects) {
+        let outbound = self.sessions.at_mut(index).outbound_mut();
+        let at = outbound.window.iter().position(|entry| entry.is_unsent);
+        let at = at.expect("window_used counts the others");
+        let entry = &mut outbound.window[at];
+        entry.is_unsent = false;
+        let (packet_id, step) = (entry.packet_id, entry.step);
+        let (message, delivery) = (entry.message.clone(), entry.delivery.clone());
+        outbound.window_used += 1;
+        if step == Step::Released {
+            let (kind, reason) = (
+                mqtt_v5_codec::AckKind::Pubrel,
+                mqtt_v5_codec::ReasonCode::Success,
+            );
+            return self.send_ack(connection, kind, packet_id, reason, effects);
+        }
+        let message = message.expect("kept because the session outlives its connection");
+        self.templates.clear();
+        let Delivery {
+            qos,
+            retain,
+            subscription_ids,
+            ..
+        } = &delivery;
+        let shape = Shape {
+            qos: *qos,
+            retain: *retain,
+            dup: true,
+            packet_id: Some(packet_id),
+        };
+        let put = self.put(
+            connection,
+            &message.view(),
+            shape,
+            subscription_ids.as_slice(),
+            effects,
+        );
+        if put == Put::TooLarge {
+            let outbound = self.sessions.at_mut(index).outbound_mut();
+            let at = outbound.find(packet_id).expect("just seen");
+            outbound.remove(at);
+        }
+    }
+
+    /// Lets publishers go on that waited for room in a session's queue, once there is some.
+    pub(crate) fn settle_deferred(&mut self, index: u32, force: bool, effects: &mut Effects) {
+        let limits = &self.config.limits;
+        let session = self.sessions.at_mut(index);
+        let Some(outbound) = &mut session.outbound else {
+            return;
+        };
+        let has_room = outbound.queue.len() <= limits.queue_soft_messages / 2
+            && outbound.queue_bytes <= limits.queue_soft_bytes / 2;
+        if outbound.deferred.is_empty() || !(has_room || force) {
+            return;
+        }
+        session.slow_since = None;
+        let timer = session.timer.take();
+        let deferred = std::mem::take(&mut outbound.deferred);
+        if let Some(timer) = timer {
+            self.timers.cancel(timer);
+        }
+        for pending in deferred {
+            self.answer_pending(pending, true, effects);
+        }
+    }
+
+    /// Puts one PUBLISH into a connection's outbox.
+    fn put(
+        &mut self,
+        id: ConnectionId,
+        view: &MessageView<'_>,
+        shape: Shape,
+        ids: &[u32],
+        effects: &mut Effects,
+    ) -> Put {
+        let connection = self.connections[id.index as usize].as_mut();
+        let connection = connection.expect("a session's connection is alive");
+        let expiry_s = view
+            .expires
+            .map(|at| at.since(self.now).0.div_ceil(1_000_000) as u32);
+        let version = connection.version;
+        let has_aliases = connection
+            .extra
+            .as_ref()
+            .is_some_and(|extra| extra.aliases_out.is_some());
+        let is_websocket = connection.is_websocket();
+        let is_plain = !shape.dup && !has_aliases && (ids.is_empty() || version != Version::V5);
+        let room = connection.packet_bytes_max as usize;
+        let (packet, packet_id_at) = if is_plain {
+            self.templates
+                .get(view, version, shape.qos, shape.retain, expiry_s)
+        } else {
+            let mut special = outgoing(view, version, shape.qos, shape.retain, expiry_s);
+            special.dup = shape.dup;
+            special.subscription_ids = ids;
+            if has_aliases {
+                let is_short = apply_alias(connection, &mut special, room);
+                if !is_short {
+                    self.counters.dropped_too_large += 1;
+                    return Put::TooLarge;
+                }
+            }
+            self.scratch.clear();
+            let layout = encode_publish(&mut self.scratch, &special);
+            (&self.scratch[..], layout.packet_id_at)
+        };
+        if packet.len() > room {
+            self.counters.dropped_too_large += 1;
+            return Put::TooLarge;
+        }
+        let out = effects.outbox(id);
+        if is_websocket {
+            http::write_frame_header(out, Opcode::Binary, packet.len());
+        }
+        let start = out.len();
+        out.extend_from_slice(packet);
+        if let (Some(at), Some(packet_id)) = (packet_id_at, shape.packet_id) {
+            let at = start + at;
+            out[at..at + 2].copy_from_slice(&packet_id.number().to_be_bytes());
+        }
+        self.counters.packets_sent += 1;
+        self.counters.publish_sent += 1;
+        self.counters.bytes_sent += packet.len() as u64;
+        self.counters.publish_bytes_sent += view.payload.len() as u64;
+        Put::Sent
+    }
+}
+
+/// The parts of a PUBLISH that differ between recipients.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    qos: QoS,
+    retain: bool,
+    dup: bool,
+    packet_id: Option<PacketId>,
+}
+
+fn delivery(qos: QoS, retain: bool, ids: &[u32], group: Option<&Arc<GroupKey>>) -> Delivery {
+    let mut subscription_ids = SubscriptionIds::None;
+    ids.iter().for_each(|id| subscription_ids.push(*id));
+    Delivery {
+        qos,
+        retain,
+        subscription_ids,
+        group: group.cloned(),
+    }
+}
+
+/// Whether a session is the one that published: No Local. [MQTT-3.8.3-3]
+fn is_own(
+    sessions: &crate::slots::Slots<Session>,
+    me: crate::ShardId,
+    publisher: Option<Publisher>,
+    session: u32,
+) -> bool {
+    let own = SessionId {
+        index: session,
+        generation: sessions.generation(session),
+    };
+    publisher
+        == Some(Publisher {
+            shard: me,
+            session: own,
+        })
+}
+
+/// Gives a topic an alias, or uses the one it has. An alias is remembered only if the packet that
+/// introduces it can be sent: returns false if it would be too large.
+fn apply_alias(
+    connection: &mut crate::connection::Connection,
+    special: &mut Outgoing<'_>,
+    room: usize,
+) -> bool {
+    let fixed = special.payload.len() + special.forwarded.len() + special.topic.len() + 64;
+    let Some(out) = connection
+        .extra
+        .as_mut()
+        .and_then(|extra| extra.aliases_out.as_mut())
+    else {
+        return true;
+    };
+    if let Some(alias) = out.aliases.get(special.topic) {
+        special.topic_alias = Some(*alias);
+        special.topic = "";
+        return true;
+    }
+    // An upper bound of the packet's length: near the client's limit no alias is introduced, so
+    // that a packet that is dropped never took one with it.
+    if (out.aliases.len() as u16) < out.maximum
+        && fixed + 5 * special.subscription_ids.len() <= room
+    {
+        let alias = out.aliases.len() as u16 + 1;
+        out.aliases.insert(special.topic.into(), alias);
+        special.topic_alias = Some(alias);
+    }
+    true
+}

@@ -1,0 +1,122 @@
+//! Frames from other shards.
+
+use crate::frame::Answer;
+use crate::message::LazyMessage;
+use crate::pending::{Origin, Ticket};
+use crate::shard::Shard;
+use crate::{Effects, Frame, RequestId, ShardId};
+
+impl Shard {
+    pub(crate) fn on_frame(&mut self, from: ShardId, frame: Frame, effects: &mut Effects) {
+        match frame {
+            Frame::Deliver { request, message } => {
+                let mut ticket = ticket_of(from, request);
+                self.deliver_local(&mut LazyMessage::of(&message), &mut ticket, effects);
+                self.finish_ticket(ticket, effects);
+            }
+            Frame::Publish { request, message } => {
+                let mut ticket = ticket_of(from, request);
+                // Congestion cannot be passed on: the sender is held back by its own credits.
+                self.route_here(&mut LazyMessage::of(&message), &mut ticket, effects);
+                self.finish_ticket(ticket, effects);
+            }
+            Frame::Reply { request, answer } => self.on_reply(from, request, answer, effects),
+            Frame::Retain { request, message } => {
+                self.keep_retained(&mut LazyMessage::of(&message));
+                self.reply(from, request, Answer::Retained, effects);
+            }
+            Frame::RouteAdd { request, filters } => {
+                self.on_route_add(from, request, &filters, effects);
+            }
+            Frame::RouteRemove { filters } => self.on_route_remove(from, &filters),
+            Frame::GroupJoin {
+                request,
+                key,
+                session,
+                options,
+            } => {
+                self.on_group_join(from, request, &key, session, options, effects);
+            }
+            Frame::GroupLeave { key, session } => {
+                let removed = self.leave_group(&key, (from, session));
+                self.withdraw(removed.into_iter().collect(), effects);
+            }
+            Frame::GroupPresence {
+                key,
+                session,
+                is_connected,
+            } => {
+                self.on_group_presence(from, &key, session, is_connected);
+            }
+            Frame::GroupDeliver {
+                request,
+                key,
+                session,
+                message,
+            } => {
+                self.on_group_deliver(from, request, &key, session, &message, effects);
+            }
+            Frame::GroupReturn { key, message } => self.offer_returned(&key, &message, effects),
+            Frame::RetainedRead {
+                request,
+                filter,
+                after,
+            } => {
+                self.on_retained_read(from, request, &filter, after.as_deref(), effects);
+            }
+            Frame::Counted(counters) => self.sys.on_counted(from, *counters),
+        }
+    }
+
+    fn on_reply(
+        &mut self,
+        from: ShardId,
+        request: RequestId,
+        answer: Answer,
+        effects: &mut Effects,
+    ) {
+        let id = request.0;
+        let is_retained = matches!(answer, Answer::Retained);
+        self.lanes.on_answer(from, is_retained, effects);
+        match answer {
+            Answer::Accepted { matched } => self.answer_pending(id, matched, effects),
+            Answer::RouteAdded | Answer::GroupJoined => self.answer_pending(id, false, effects),
+            Answer::Retained => {
+                self.answer_pending(id, false, effects);
+                self.pass_barriers(effects);
+            }
+            Answer::Declined => {
+                let declined = self.pending.answer(id, false).map(|pending| pending.origin);
+                let Some(Origin::GroupOffer {
+                    key,
+                    message,
+                    parent,
+                    member,
+                }) = declined
+                else {
+                    unreachable!("only an offer to a member is declined");
+                };
+                self.offer_again(&key, &message, member, parent, effects);
+            }
+            Answer::RetainedPage { messages, next } => {
+                let read = self.pending.answer(id, false).map(|pending| pending.origin);
+                let Some(Origin::RetainedRead {
+                    session,
+                    connection,
+                }) = read
+                else {
+                    unreachable!("only a reader is given a page");
+                };
+                self.on_retained_page(session, connection, messages, next, effects);
+            }
+        }
+        self.resume_lane(from, effects);
+    }
+}
+
+fn ticket_of(from: ShardId, request: Option<RequestId>) -> Ticket {
+    match request {
+        Some(request) => Ticket::awaited(Origin::Shard { to: from, request }),
+        None => Ticket::unawaited(),
+    }
+}

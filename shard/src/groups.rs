@@ -1,0 +1,443 @@
+//! Shared subscriptions: the groups that live on this shard. [MQTT-4.8.2-1] to [MQTT-4.8.2-6]
+//!
+//! A group lives where its name and filter hash to; its members' sessions may live anywhere. The
+//! group picks a member for each message, in turn among those connected, and keeps the message in
+//! its own queue while none is. Always: a group has at least one member. Bounded by
+//! `queue_messages_max` and `queue_bytes_max` per group.
+
+use crate::deliver::Target;
+use crate::frame::{Answer, GroupKey};
+use crate::map::{Map, map_with_seed};
+use crate::message::{LazyMessage, Message};
+use crate::pending::{Origin, Ticket};
+use crate::shard::{STEPS_PER_TICK, Shard};
+use crate::slots::Slots;
+use crate::subscribe::ToAnnounce;
+use crate::subscriptions::Waiter;
+use crate::{Effects, Frame, RequestId, SessionId, ShardId};
+use mqtt_v5_codec::{QoS, SubscriptionOptions};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A session and its home.
+pub type MemberId = (ShardId, SessionId);
+
+#[derive(Debug)]
+struct Member {
+    id: MemberId,
+    options: SubscriptionOptions,
+    is_connected: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Arc<GroupKey>,
+    members: Vec<Member>,
+    /// The member after the one that was served last.
+    cursor: usize,
+    queue: VecDeque<Arc<Message>>,
+    queue_bytes: usize,
+}
+
+/// All groups of a shard.
+#[derive(Debug)]
+pub struct Groups {
+    groups: Slots<Group>,
+    by_key: Map<Arc<GroupKey>, u32>,
+    /// Groups whose queue has someone to go to again.
+    draining: VecDeque<Arc<GroupKey>>,
+}
+
+impl Groups {
+    /// None yet.
+    pub fn new(seed: u64) -> Groups {
+        Groups {
+            groups: Slots::default(),
+            by_key: map_with_seed(seed),
+            draining: VecDeque::new(),
+        }
+    }
+
+    /// Whether some group's queue should be drained at the next turn.
+    pub fn wants_turn(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// The next connected member, in turn.
+    fn pick(&mut self, group: u32) -> Option<MemberId> {
+        let group = self.groups.at_mut(group);
+        let count = group.members.len();
+        for step in 0..count {
+            let at = (group.cursor + step) % count;
+            if group.members[at].is_connected {
+                group.cursor = (at + 1) % count;
+                return Some(group.members[at].id);
+            }
+        }
+        None
+    }
+
+    fn set_connected(&mut self, key: &GroupKey, id: MemberId, is_connected: bool) {
+        let Some(index) = self.by_key.get(key) else {
+            return;
+        };
+        let group = self.groups.at_mut(*index);
+        let Some(member) = group.members.iter_mut().find(|member| member.id == id) else {
+            return;
+        };
+        member.is_connected = is_connected;
+        if is_connected && !group.queue.is_empty() {
+            self.draining.push_back(Arc::clone(&group.key));
+        }
+    }
+
+    /// Asserts what always holds.
+    pub fn check(&self) {
+        for (_, group) in self.groups.iter() {
+            assert!(!group.members.is_empty(), "a group without members");
+            let bytes: usize = group.queue.iter().map(|message| message.bytes()).sum();
+            assert_eq!(bytes, group.queue_bytes);
+        }
+    }
+}
+
+impl Shard {
+    /// Adds a member to a group here, or changes its options; returns whether the waiter has to
+    /// wait until other shards know the filter.
+    pub(crate) fn join_group(
+        &mut self,
+        key: &Arc<GroupKey>,
+        member: MemberId,
+        options: SubscriptionOptions,
+        waiter: Waiter,
+        to_announce: &mut ToAnnounce,
+    ) -> bool {
+        let (filter, is_new_filter) = self.subscriptions.entry(&key.filter);
+        let index = match self.groups.by_key.get(key) {
+            Some(index) => *index,
+            None => {
+                let (index, _) = self.groups.groups.insert(Group {
+                    key: Arc::clone(key),
+                    members: Vec::new(),
+                    cursor: 0,
+                    queue: VecDeque::new(),
+                    queue_bytes: 0,
+                });
+                self.groups.by_key.insert(Arc::clone(key), index);
+                self.subscriptions
+                    .get_mut(filter)
+                    .groups
+                    .get_or_insert_default()
+                    .push(index);
+                index
+            }
+        };
+        let group = self.groups.groups.at_mut(index);
+        match group.members.iter_mut().find(|known| known.id == member) {
+            Some(known) => known.options = options,
+            None => group.members.push(Member {
+                id: member,
+                options,
+                is_connected: false,
+            }),
+        }
+        self.groups.set_connected(key, member, true);
+        if is_new_filter {
+            self.plan_announcement(filter, &key.filter, to_announce);
+        }
+        self.subscriptions.wait(filter, waiter)
+    }
+
+    pub(crate) fn on_group_join(
+        &mut self,
+        from: ShardId,
+        request: RequestId,
+        key: &Arc<GroupKey>,
+        session: SessionId,
+        options: SubscriptionOptions,
+        effects: &mut Effects,
+    ) {
+        let mut to_announce = ToAnnounce::default();
+        let waiter = Waiter::Join { to: from, request };
+        let must_wait = self.join_group(key, (from, session), options, waiter, &mut to_announce);
+        self.announce(to_announce, effects);
+        if !must_wait {
+            self.reply(from, request, Answer::GroupJoined, effects);
+        }
+    }
+
+    /// Removes a member; returns the filter if nobody here wants it any more.
+    pub(crate) fn leave_group(&mut self, key: &GroupKey, member: MemberId) -> Option<Box<str>> {
+        let index = *self.groups.by_key.get(key)?;
+        let group = self.groups.groups.at_mut(index);
+        let at = group.members.iter().position(|known| known.id == member)?;
+        group.members.remove(at);
+        if group.cursor > at {
+            group.cursor -= 1;
+        }
+        if !group.members.is_empty() {
+            return None;
+        }
+        let group = self.groups.groups.remove(index);
+        self.counters.dropped_queue_full += group.queue.len() as u64;
+        self.counters.stored_messages -= group.queue.len() as u64;
+        self.counters.stored_bytes -= group.queue_bytes as u64;
+        self.groups.by_key.remove(key);
+        let filter = self
+            .subscriptions
+            .find(&key.filter)
+            .expect("a group's filter is in the tree");
+        let entry = self.subscriptions.get_mut(filter);
+        if let Some(groups) = &mut entry.groups {
+            groups.retain(|known| *known != index);
+            if groups.is_empty() {
+                entry.groups = None;
+            }
+        }
+        self.subscriptions.remove_if_unused(filter)
+    }
+
+    /// Tells the groups of a session's shared subscriptions whether it is connected.
+    pub(crate) fn announce_presence(
+        &mut self,
+        session: SessionId,
+        is_connected: bool,
+        effects: &mut Effects,
+    ) {
+        let Some(shared) = &self.sessions.at(session.index).shared else {
+            return;
+        };
+        let me = self.config.shard;
+        for shared in shared.iter() {
+            if shared.group == me {
+                self.groups
+                    .set_connected(&shared.key, (me, session), is_connected);
+            } else {
+                let key = Arc::clone(&shared.key);
+                let frame = Frame::GroupPresence {
+                    key,
+                    session,
+                    is_connected,
+                };
+                self.lanes.send(shared.group, frame, effects);
+            }
+        }
+    }
+
+    pub(crate) fn on_group_presence(
+        &mut self,
+        from: ShardId,
+        key: &GroupKey,
+        session: SessionId,
+        is_connected: bool,
+    ) {
+        self.groups
+            .set_connected(key, (from, session), is_connected);
+    }
+
+    /// Gives a message to one member of a group.
+    pub(crate) fn offer(
+        &mut self,
+        group: u32,
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
+        let key = Arc::clone(&self.groups.groups.at(group).key);
+        let Some((home, session)) = self.groups.pick(group) else {
+            if lazy.view.qos > QoS::AtMostOnce {
+                ticket.matched = true;
+                self.queue_in_group(&key, lazy.share());
+            }
+            return;
+        };
+        if home == self.config.shard {
+            let live = self.sessions.get(session.index, session.generation);
+            let shared = live.and_then(|s| s.shared_subscription(&key));
+            let shared = shared.expect("a member that is connected here subscribes here");
+            let (options, ids) = (shared.options, [shared.subscription_id]);
+            let target = Target {
+                session: session.index,
+                options,
+                ids: &ids,
+                group: Some(&key),
+                is_retained: false,
+            };
+            self.deliver_one(target, lazy, ticket, effects);
+            return;
+        }
+        ticket.matched = true;
+        let message = lazy.share();
+        let request = ticket.wants_answer.then(|| {
+            let origin = Origin::GroupOffer {
+                key: Arc::clone(&key),
+                message: Arc::clone(&message),
+                parent: Some(ticket.wait(&mut self.pending)),
+                member: (home, session),
+            };
+            RequestId(self.pending.insert(origin, 1))
+        });
+        let is_relay_overfull = request.is_none() && self.lanes.is_overfull(home, effects);
+        if is_relay_overfull {
+            self.counters.dropped_lane_full += 1;
+            return;
+        }
+        self.lanes.send(
+            home,
+            Frame::GroupDeliver {
+                request,
+                key,
+                session,
+                message,
+            },
+            effects,
+        );
+    }
+
+    /// A member could not take a message: it goes to another one, or into the group's queue.
+    pub(crate) fn offer_again(
+        &mut self,
+        key: &GroupKey,
+        message: &Arc<Message>,
+        declined_by: MemberId,
+        parent: Option<u32>,
+        effects: &mut Effects,
+    ) {
+        self.groups.set_connected(key, declined_by, false);
+        self.offer_returned(key, message, effects);
+        if let Some(parent) = parent {
+            // From here on the message is in the group's own care.
+            self.answer_pending(parent, true, effects);
+        }
+    }
+
+    /// Offers a message that a member gave back.
+    pub(crate) fn offer_returned(
+        &mut self,
+        key: &GroupKey,
+        message: &Arc<Message>,
+        effects: &mut Effects,
+    ) {
+        let Some(group) = self.groups.by_key.get(key).copied() else {
+            self.counters.dropped_queue_full += 1; // The group has no members left.
+            return;
+        };
+        let mut ticket = Ticket::awaited(Origin::Nobody);
+        self.templates.clear();
+        self.offer(group, &mut LazyMessage::of(message), &mut ticket, effects);
+        self.finish_ticket(ticket, effects);
+    }
+
+    fn queue_in_group(&mut self, key: &GroupKey, message: Arc<Message>) {
+        let limits = &self.config.limits;
+        let index = self
+            .groups
+            .by_key
+            .get(key)
+            .copied()
+            .expect("the caller has its group");
+        let group = self.groups.groups.at_mut(index);
+        group.queue_bytes += message.bytes();
+        self.counters.stored_messages += 1;
+        self.counters.stored_bytes += message.bytes() as u64;
+        group.queue.push_back(message);
+        while group.queue.len() > limits.queue_messages_max
+            || group.queue_bytes > limits.queue_bytes_max
+        {
+            let Some(oldest) = group.queue.pop_front() else {
+                break;
+            };
+            group.queue_bytes -= oldest.bytes();
+            self.counters.stored_messages -= 1;
+            self.counters.stored_bytes -= oldest.bytes() as u64;
+            self.counters.dropped_queue_full += 1;
+        }
+    }
+
+    /// Goes on emptying the queues of groups that have a connected member again.
+    pub(crate) fn drain_groups(&mut self, effects: &mut Effects) {
+        for _ in 0..STEPS_PER_TICK {
+            let Some(key) = self.groups.draining.front().cloned() else {
+                return;
+            };
+            let index = self.groups.by_key.get(&*key).copied();
+            let message = index.and_then(|index| {
+                let group = self.groups.groups.at_mut(index);
+                let has_member = group.members.iter().any(|member| member.is_connected);
+                let message = if has_member {
+                    group.queue.pop_front()
+                } else {
+                    None
+                }?;
+                group.queue_bytes -= message.bytes();
+                Some(message)
+            });
+            match message {
+                Some(message) => {
+                    self.counters.stored_messages -= 1;
+                    self.counters.stored_bytes -= message.bytes() as u64;
+                    if !message.view().is_expired(self.now) {
+                        self.offer_returned(&key, &message, effects);
+                    }
+                }
+                None => {
+                    self.groups.draining.pop_front();
+                }
+            }
+        }
+    }
+
+    /// To a member's home: deliver this to the member.
+    pub(crate) fn on_group_deliver(
+        &mut self,
+        from: ShardId,
+        request: Option<RequestId>,
+        key: &Arc<GroupKey>,
+        session: SessionId,
+        message: &Arc<Message>,
+        effects: &mut Effects,
+    ) {
+        let live = self.sessions.get(session.index, session.generation);
+        let subscription = live
+            .filter(|live| live.connection.is_some() && !live.is_ending)
+            .and_then(|live| live.shared_subscription(key))
+            .map(|shared| (shared.options, [shared.subscription_id]));
+        let Some((options, ids)) = subscription else {
+            if let Some(request) = request {
+                self.reply(from, request, Answer::Declined, effects);
+            }
+            return;
+        };
+        let mut ticket = match request {
+            Some(request) => Ticket::awaited(Origin::Shard { to: from, request }),
+            None => Ticket::unawaited(),
+        };
+        let target = Target {
+            session: session.index,
+            options,
+            ids: &ids,
+            group: Some(key),
+            is_retained: false,
+        };
+        self.templates.clear();
+        self.deliver_one(target, &mut LazyMessage::of(message), &mut ticket, effects);
+        self.finish_ticket(ticket, effects);
+    }
+
+    /// Gives a message of an ended session back to its group.
+    pub(crate) fn return_to_group(
+        &mut self,
+        key: &Arc<GroupKey>,
+        message: &Arc<Message>,
+        effects: &mut Effects,
+    ) {
+        let group = self.placement.group(&key.name, &key.filter);
+        if group == self.config.shard {
+            self.offer_returned(key, message, effects);
+        } else {
+            let (key, message) = (Arc::clone(key), Arc::clone(message));
+            self.lanes
+                .send(group, Frame::GroupReturn { key, message }, effects);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What one client has sent at QoS 1 and 2 and has no final answer to.
+//!
+//! Always: acknowledgements leave in the order in which their packets came [MQTT-4.6.0-2],
+//! [MQTT-4.6.0-3], so one that is ready waits for those before it. Bounded by our Receive Maximum
+//! (v5) and by pausing the connection (3.x).
+
+use mqtt_v5_codec::{PacketId, QoS, ReasonCode};
+use std::collections::VecDeque;
+
+/// An acknowledgement that is owed.
+#[derive(Clone, Copy, Debug)]
+pub struct Owed {
+    /// Of the PUBLISH.
+    pub packet_id: PacketId,
+    /// 1: PUBACK. 2: PUBREC.
+    pub qos: QoS,
+    /// Present once it may be sent.
+    pub reason: Option<ReasonCode>,
+    /// The connection that it was owed to is gone.
+    pub is_void: bool,
+}
+
+/// Everything that is owed to one client.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    /// QoS 2 identifiers received and not yet released. [MQTT-4.3.3-10]
+    received: Vec<PacketId>,
+    owed: VecDeque<Owed>,
+    /// The sequence number of the front of `owed`.
+    front: u32,
+    /// Reading is paused until less is owed.
+    pub is_paused: bool,
+}
+
+impl Inbound {
+    /// Whether nothing is owed or remembered.
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty() && self.owed.is_empty() && !self.is_paused
+    }
+
+    /// Whether an acknowledgement may be sent at once.
+    pub fn owes_nothing(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// PUBLISH packets that count against our Receive Maximum. [MQTT-4.9.0-2]
+    pub fn unacknowledged(&self) -> usize {
+        let first = self
+            .owed
+            .iter()
+            .filter(|owed| owed.qos == QoS::AtLeastOnce && !owed.is_void);
+        first.count() + self.received.len()
+    }
+
+    /// Acknowledgements owed.
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// The sequence number of the next acknowledgement that will be owed.
+    pub fn next_sequence(&self) -> u32 {
+        self.front.wrapping_add(self.owed.len() as u32)
+    }
+
+    /// Owes one more; returns its sequence number.
+    pub fn owe(&mut self, packet_id: PacketId, qos: QoS) -> u32 {
+        let sequence = self.next_sequence();
+        self.owed.push_back(Owed {
+            packet_id,
+            qos,
+            reason: None,
+            is_void: false,
+        });
+        sequence
+    }
+
+    /// The acknowledgement with this sequence number may be sent.
+    pub fn settle(&mut self, sequence: u32, reason: ReasonCode) {
+        let at = sequence.wrapping_sub(self.front) as usize;
+        let owed = self.owed.get_mut(at).expect("owed until it is sent");
+        assert!(owed.reason.is_none(), "settled twice");
+        owed.reason = Some(reason);
+    }
+
+    /// The next acknowledgement in order, if it may be sent.
+    pub fn pop_settled(&mut self) -> Option<Owed> {
+        let owed = *self.owed.front()?;
+        owed.reason?;
+        self.owed.pop_front();
+        self.front = self.front.wrapping_add(1);
+        Some(owed)
+    }
+
+    /// Whether a QoS 2 identifier is between PUBLISH and PUBREL.
+    pub fn is_received(&self, id: PacketId) -> bool {
+        self.received.contains(&id)
+    }
+
+    /// Whether the PUBREC of this identifier is still owed on this connection.
+    pub fn owes_pubrec(&self, id: PacketId) -> bool {
+        self.owed
+            .iter()
+            .any(|owed| owed.packet_id == id && owed.qos == QoS::ExactlyOnce && !owed.is_void)
+    }
+
+    /// Remembers a QoS 2 identifier.
+    pub fn remember(&mut self, id: PacketId) {
+        debug_assert!(!self.is_received(id));
+        self.received.push(id);
+    }
+
+    /// Forgets a QoS 2 identifier; returns whether it was known.
+    pub fn release(&mut self, id: PacketId) -> bool {
+        match self.received.iter().position(|known| *known == id) {
+            Some(at) => {
+                self.received.swap_remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The connection is gone: PUBACKs are owed to nobody. A PUBREC stays owed, since the client
+    /// will ask again with the same identifier and must not make a second message.
+    pub fn on_disconnect(&mut self) {
+        for owed in &mut self.owed {
+            owed.is_void = true;
+        }
+        self.is_paused = false;
+    }
+
+    /// The client repeats a QoS 2 PUBLISH whose PUBREC is owed to a former connection: it is owed
+    /// to this one now. Returns whether there was one.
+    pub fn revive_pubrec(&mut self, id: PacketId) -> bool {
+        let owed = self
+            .owed
+            .iter_mut()
+            .find(|owed| owed.packet_id == id && owed.qos == QoS::ExactlyOnce);
+        owed.map(|owed| owed.is_void = false).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_leave_in_the_order_of_their_packets() {
+        let mut inbound = Inbound::default();
+        let id = |n| PacketId::new(n).unwrap();
+        let first = inbound.owe(id(1), QoS::AtLeastOnce);
+        let second = inbound.owe(id(2), QoS::AtLeastOnce);
+        inbound.settle(second, ReasonCode::Success);
+        assert!(inbound.pop_settled().is_none());
+        inbound.settle(first, ReasonCode::NoMatchingSubscribers);
+        assert_eq!(inbound.pop_settled().map(|o| o.packet_id), Some(id(1)));
+        assert_eq!(inbound.pop_settled().map(|o| o.packet_id), Some(id(2)));
+        assert!(inbound.is_empty());
+    }
+
+    #[test]
+    fn a_pubrec_outlives_its_connection() {
+        let mut inbound = Inbound::default();
+        let id = PacketId::new(7).unwrap();
+        inbound.remember(id);
+        let sequence = inbound.owe(id, QoS::ExactlyOnce);
+        inbound.on_disconnect();
+        assert!(inbound.revive_pubrec(id));
+        inbound.settle(sequence, ReasonCode::Success);
+        assert!(!inbound.pop_settled().unwrap().is_void);
+        assert!(inbound.release(id));
+        assert!(!inbound.release(id));
+    }
+}

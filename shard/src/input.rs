@@ -1,0 +1,497 @@
+//! Bytes become packets: cutting the stream, HTTP upgrades, WebSocket frames, and what is said to
+//! a peer that broke the rules.
+
+use crate::connect::Admission;
+use crate::connection::{Stage, WebSocket};
+use crate::shard::{Shard, pause};
+use crate::{Close, ConnectionId, Effect, Effects, Handoff, Level};
+use http::{Opcode, Upgrade, WsEvent};
+use mqtt_v5_codec::{
+    Connack, DecodeError, Disconnect, DisconnectProperties, FixedHeader, Packet, PacketKind,
+    ReasonCode, Version, decode,
+};
+
+/// Subprotocols of MQTT over WebSocket. [MQTT-6.0.0-3]
+const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+
+impl Shard {
+    pub(crate) fn on_received(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) {
+        let now = self.now;
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        connection.received_at = now;
+        let is_paused = connection.paused_for != 0;
+        let stage = connection.stage;
+        let is_websocket = connection.is_websocket();
+        self.counters.bytes_received += bytes.len() as u64;
+        match (stage, is_websocket) {
+            (Stage::Http, _) => self.http_input(id, bytes, effects),
+            (_, true) => self.websocket_input(id, bytes, effects),
+            (_, false) if is_paused => {
+                self.connection_mut(id)
+                    .expect("alive")
+                    .partial
+                    .extend_from_slice(bytes);
+            }
+            (_, false) => self.mqtt_input(id, bytes, effects),
+        }
+        self.hand_off(id, effects);
+    }
+
+    /// Sends a connection whose CONNECT turned out to belong to another shard on its way.
+    pub(crate) fn hand_off(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let Some(Stage::Leaving(to)) = self.connection(id).map(|c| c.stage) else {
+            return;
+        };
+        let connection = self.remove_connection(id).expect("just seen");
+        let handoff = Box::new(Handoff {
+            listener: connection.listener,
+            peer: connection.peer,
+            received: connection.partial,
+            extra: connection.extra,
+        });
+        effects.push(Effect::Adopt {
+            connection: id,
+            to,
+            handoff,
+        });
+    }
+
+    fn mqtt_input(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) {
+        let connection = self
+            .connection_mut(id)
+            .expect("the caller has seen it alive");
+        if !connection.partial.is_empty() {
+            let mut partial = std::mem::take(&mut connection.partial);
+            partial.extend_from_slice(bytes);
+            self.packets_from(id, partial, effects);
+            return;
+        }
+        let consumed = self.packets(id, bytes, effects);
+        if consumed < bytes.len()
+            && let Some(connection) = self.connection_mut(id)
+        {
+            connection.partial.extend_from_slice(&bytes[consumed..]);
+        }
+    }
+
+    /// Handles the packets in an owned buffer and keeps what is left of it.
+    pub(crate) fn packets_from(
+        &mut self,
+        id: ConnectionId,
+        mut bytes: Vec<u8>,
+        effects: &mut Effects,
+    ) {
+        let consumed = self.packets(id, &bytes, effects);
+        if consumed < bytes.len()
+            && let Some(connection) = self.connection_mut(id)
+        {
+            bytes.drain(..consumed);
+            connection.partial = bytes;
+        }
+    }
+
+    /// Handles whole packets until none is left, the connection is gone, or it is paused; returns
+    /// how many bytes they had.
+    fn packets(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) -> usize {
+        let mut consumed = 0;
+        while consumed < bytes.len() {
+            let Some(connection) = self.connection(id) else {
+                break;
+            };
+            if connection.paused_for != 0 || matches!(connection.stage, Stage::Leaving(_)) {
+                break;
+            }
+            let (version, stage) = (connection.version, connection.stage);
+            let rest = &bytes[consumed..];
+            let header = match FixedHeader::parse(rest) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(error) => {
+                    self.fail(id, error, effects);
+                    break;
+                }
+            };
+            if header.packet_bytes() > self.config.limits.packet_bytes_max as usize {
+                let error = DecodeError {
+                    reason: ReasonCode::PacketTooLarge,
+                    detail: "larger than our Maximum Packet Size",
+                };
+                self.fail_connect_aware(id, rest, &header, error, effects);
+                break;
+            }
+            if stage == Stage::AwaitConnect && header.kind() != PacketKind::Connect {
+                // [MQTT-3.1.0-1]
+                self.fail(
+                    id,
+                    DecodeError::protocol("the first packet must be CONNECT"),
+                    effects,
+                );
+                break;
+            }
+            let Some(whole) = rest.get(..header.packet_bytes()) else {
+                break;
+            };
+            let body = &whole[header.header_bytes..];
+            consumed += whole.len();
+            self.counters.packets_received += 1;
+            match decode(version, header.first, body) {
+                Ok(Packet::Connect(connect)) => {
+                    if self.on_connect(id, &connect, effects) == Admission::Elsewhere {
+                        consumed -= whole.len(); // Its home will read it again.
+                        break;
+                    }
+                }
+                Ok(packet) => self.on_packet(id, packet, effects),
+                Err(error) => {
+                    self.fail_connect_aware(id, rest, &header, error, effects);
+                    break;
+                }
+            }
+            self.bound_output(id, effects);
+        }
+        consumed
+    }
+
+    /// A client that does not read what it asked for is not read either.
+    fn bound_output(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if self.connection(id).is_some()
+            && effects.pending_bytes(id) > self.config.limits.output_bytes_max
+        {
+            effects.want_writable(id);
+            self.pause(id, pause::OUTPUT, effects);
+        }
+    }
+
+    fn on_packet(&mut self, id: ConnectionId, packet: Packet<'_>, effects: &mut Effects) {
+        match packet {
+            Packet::Publish(publish) => self.on_publish(id, publish, effects),
+            Packet::Ack(ack) => self.on_ack(id, ack, effects),
+            Packet::Pingreq => {
+                // [MQTT-3.12.4-1]
+                self.send(id, &Packet::Pingresp, effects);
+            }
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, &subscribe, effects),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, effects),
+            Packet::Disconnect(disconnect) => self.on_disconnect(id, &disconnect, effects),
+            Packet::Auth(_) => {
+                // No authentication method was agreed, so there is nothing to continue.
+                self.fail(id, DecodeError::protocol("AUTH without a method"), effects);
+            }
+            Packet::Connect(_)
+            | Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => {
+                self.fail(
+                    id,
+                    DecodeError::protocol("only a server sends this packet"),
+                    effects,
+                );
+            }
+        }
+    }
+
+    /// Sends one packet to a connection that may or may not be alive.
+    pub(crate) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>, effects: &mut Effects) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let (version, is_websocket) = (connection.version, connection.is_websocket());
+        self.counters.packets_sent += 1;
+        if !is_websocket {
+            let out = effects.outbox(id);
+            let before = out.len();
+            packet.encode(version, out);
+            self.counters.bytes_sent += (out.len() - before) as u64;
+            return;
+        }
+        self.scratch.clear();
+        packet.encode(version, &mut self.scratch);
+        self.counters.bytes_sent += self.scratch.len() as u64;
+        let out = effects.outbox(id);
+        http::write_frame_header(out, Opcode::Binary, self.scratch.len());
+        out.extend_from_slice(&self.scratch);
+    }
+
+    /// Like [`Shard::fail`], for a packet that may be a CONNECT whose version is not known yet.
+    fn fail_connect_aware(
+        &mut self,
+        id: ConnectionId,
+        packet: &[u8],
+        header: &FixedHeader,
+        error: DecodeError,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        if connection.stage == Stage::AwaitConnect && header.kind() == PacketKind::Connect {
+            let body = &packet[header.header_bytes..];
+            if let Some(version) = spoken_version(body) {
+                connection.version = version;
+                let is_answered = version == Version::V5
+                    || error.reason == ReasonCode::UnsupportedProtocolVersion;
+                if is_answered {
+                    self.count_fault(error.reason);
+                    self.refuse(id, error.reason, error.detail, effects);
+                    return;
+                }
+            }
+        }
+        self.fail(id, error, effects);
+    }
+
+    fn count_fault(&mut self, reason: ReasonCode) {
+        match reason {
+            ReasonCode::MalformedPacket => self.counters.malformed_packets += 1,
+            _ => self.counters.protocol_errors += 1,
+        }
+    }
+
+    /// The peer broke the rules: tells a v5 client why [MQTT-4.13.1-1], and closes.
+    pub(crate) fn fail(&mut self, id: ConnectionId, error: DecodeError, effects: &mut Effects) {
+        self.count_fault(error.reason);
+        self.disconnect(id, error.reason, error.detail, effects);
+    }
+
+    /// Closes a connection from our side, with the reason for a v5 client that is connected.
+    pub(crate) fn disconnect(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        detail: &str,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let text = format!(
+            "{}: closed with {reason:?} (0x{:02X}): {detail}",
+            self.name_of(id),
+            reason as u8
+        );
+        effects.push(Effect::Log {
+            level: Level::Info,
+            text,
+        });
+        if connection.version == Version::V5 && connection.session().is_some() {
+            let properties = DisconnectProperties {
+                reason_string: Some(detail),
+                ..Default::default()
+            };
+            let room = connection.packet_bytes_max as usize;
+            let long = Packet::Disconnect(Disconnect { reason, properties });
+            let short = Packet::Disconnect(Disconnect {
+                reason,
+                properties: Default::default(),
+            });
+            // [MQTT-3.14.2-3]: no reason string if the packet would be too large.
+            let packet = if detail.len() + 16 <= room {
+                &long
+            } else {
+                &short
+            };
+            self.send(id, packet, effects);
+        }
+        self.close(id, Close::Flush, true, effects);
+    }
+
+    /// Answers CONNECT with an error and closes. [MQTT-3.1.4-2], [MQTT-3.2.2-7]
+    pub(crate) fn refuse(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        detail: &str,
+        effects: &mut Effects,
+    ) {
+        self.counters.connects_refused += 1;
+        let text = format!("{}: refused with {reason:?}: {detail}", self.name_of(id));
+        effects.push(Effect::Log {
+            level: Level::Info,
+            text,
+        });
+        let properties = mqtt_v5_codec::ConnackProperties {
+            reason_string: Some(detail),
+            ..Default::default()
+        };
+        let packet = Packet::Connack(Connack {
+            session_present: false,
+            reason,
+            properties,
+        });
+        self.send(id, &packet, effects);
+        self.close(id, Close::Flush, true, effects);
+    }
+
+    /// How a log line names a connection.
+    pub(crate) fn name_of(&self, id: ConnectionId) -> String {
+        let Some(connection) = self.connection(id) else {
+            return "a closed connection".into();
+        };
+        match connection.session() {
+            Some(session) => {
+                let session = self.sessions.at(session.index);
+                format!("client {:?} at {}", session.client_id, connection.peer)
+            }
+            None => format!("peer {}", connection.peer),
+        }
+    }
+
+    fn http_input(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) {
+        let connection = self
+            .connection_mut(id)
+            .expect("the caller has seen it alive");
+        connection.partial.extend_from_slice(bytes);
+        let partial = std::mem::take(&mut connection.partial);
+        let head = match http::parse_head(&partial) {
+            Ok(None) => {
+                connection.partial = partial;
+                return;
+            }
+            Ok(Some(head)) => head,
+            Err(error) => {
+                self.counters.malformed_packets += 1;
+                return self.answer_http(id, error.status(), &error.to_string(), effects);
+            }
+        };
+        match http::upgrade(&head, &SUBPROTOCOLS) {
+            Upgrade::Accept {
+                key,
+                protocol: Some(protocol),
+            } => {
+                http::write_switching_protocols(effects.outbox(id), key, Some(protocol));
+                connection.stage = Stage::AwaitConnect;
+                // Messages are a stream here; the packets in it have a limit of their own.
+                let decoder = http::Decoder::new(usize::MAX);
+                connection.extra_mut().websocket = Some(WebSocket {
+                    decoder,
+                    undecoded: Vec::new(),
+                });
+                self.websocket_input(id, &partial[head.bytes..], effects);
+            }
+            Upgrade::Accept { protocol: None, .. } => {
+                // [MQTT-6.0.0-3]
+                let why = "the WebSocket subprotocol must be mqtt or mqttv3.1";
+                self.answer_http(id, 400, why, effects);
+            }
+            Upgrade::Refuse { status, reason } => self.answer_http(id, status, reason, effects),
+            Upgrade::NotAsked => self.answer_http(id, 404, "not found", effects),
+        }
+    }
+
+    /// Answers an HTTP request with an error, and closes.
+    fn answer_http(&mut self, id: ConnectionId, status: u16, why: &str, effects: &mut Effects) {
+        let version = [("Sec-WebSocket-Version", "13")];
+        let headers = if status == 426 { &version[..] } else { &[] };
+        http::write_json_error(effects.outbox(id), status, why, headers, false);
+        self.close(id, Close::Flush, false, effects);
+    }
+
+    /// Takes WebSocket frames apart and handles the MQTT packets in them. Does nothing for other
+    /// connections.
+    pub(crate) fn websocket_input(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        let is_paused = connection.paused_for != 0;
+        let Some(websocket) = connection.extra.as_mut().and_then(|e| e.websocket.as_mut()) else {
+            return;
+        };
+        let mut raw = std::mem::take(&mut websocket.undecoded);
+        raw.extend_from_slice(bytes);
+        if is_paused {
+            websocket.undecoded = raw;
+            return;
+        }
+        let mut input = &raw[..];
+        loop {
+            let Some(connection) = self.connection_mut(id) else {
+                return;
+            };
+            let is_paused =
+                connection.paused_for != 0 || matches!(connection.stage, Stage::Leaving(_));
+            let Some(websocket) = connection.extra.as_mut().and_then(|e| e.websocket.as_mut())
+            else {
+                return;
+            };
+            if is_paused {
+                websocket.undecoded = input.to_vec();
+                return;
+            }
+            let event = websocket
+                .decoder
+                .decode(&mut input, &mut connection.partial);
+            match event {
+                Ok(Some(event)) => self.on_websocket_event(id, event, effects),
+                Ok(None) => break,
+                Err(error) => {
+                    self.counters.malformed_packets += 1;
+                    let (code, why) = (error.close_code(), error.to_string());
+                    self.close_websocket(id, code, &why, effects);
+                    return;
+                }
+            }
+        }
+        if let Some(connection) = self.connection_mut(id)
+            && let Some(websocket) = connection.extra.as_mut().and_then(|e| e.websocket.as_mut())
+        {
+            websocket.undecoded = input.to_vec();
+        }
+    }
+
+    fn on_websocket_event(&mut self, id: ConnectionId, event: WsEvent, effects: &mut Effects) {
+        match event {
+            // [MQTT-6.0.0-1]
+            WsEvent::Data { is_text: true, .. } => {
+                self.counters.protocol_errors += 1;
+                self.close_websocket(id, 1003, "MQTT needs binary frames", effects);
+            }
+            WsEvent::Data { .. } => {
+                let connection = self
+                    .connection_mut(id)
+                    .expect("the caller has seen it alive");
+                let partial = std::mem::take(&mut connection.partial);
+                self.packets_from(id, partial, effects);
+            }
+            WsEvent::Ping(payload) => {
+                http::write_pong(effects.outbox(id), &payload);
+                self.bound_output(id, effects);
+            }
+            WsEvent::Pong => {}
+            WsEvent::Close(code) => {
+                http::write_close(effects.outbox(id), code.unwrap_or(1000), "");
+                self.close(id, Close::Flush, true, effects);
+            }
+        }
+    }
+
+    fn close_websocket(&mut self, id: ConnectionId, code: u16, why: &str, effects: &mut Effects) {
+        let text = format!("{}: WebSocket closed with {code}: {why}", self.name_of(id));
+        effects.push(Effect::Log {
+            level: Level::Info,
+            text,
+        });
+        http::write_close(effects.outbox(id), code, why);
+        self.close(id, Close::Flush, true, effects);
+    }
+}
+
+/// The version whose shape a CONNECT has, judged by its protocol level alone, so that a refusal
+/// can be written in that shape.
+fn spoken_version(body: &[u8]) -> Option<Version> {
+    let name_bytes = u16::from_be_bytes([*body.first()?, *body.get(1)?]) as usize;
+    let name = body.get(2..2 + name_bytes)?;
+    let level = *body.get(2 + name_bytes)?;
+    match (name, level) {
+        (b"MQIsdp" | b"MQTT", 5..) => Some(Version::V5),
+        (b"MQIsdp" | b"MQTT", _) => Some(Version::V311),
+        _ => None,
+    }
+}

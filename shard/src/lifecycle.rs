@@ -1,0 +1,286 @@
+//! The ends of things: a connection leaves its session, a session expires, a will goes out, time
+//! runs out, the broker stops.
+
+use crate::connect::keep_alive_span;
+use crate::message::{LazyMessage, MessageView};
+use crate::outbound::Step;
+use crate::pending::{Origin, Ticket};
+use crate::shard::{STEPS_PER_TICK, Shard, TimerKey};
+use crate::{Close, ConnectionId, Effect, Effects, SessionId, Span};
+use mqtt_v5_codec::{DecodeError, Disconnect, QoS, ReasonCode, Version};
+
+/// Never expires.
+const FOR_EVER: u32 = u32::MAX;
+
+impl Shard {
+    pub(crate) fn on_disconnect(
+        &mut self,
+        id: ConnectionId,
+        disconnect: &Disconnect<'_>,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let Some(session) = connection.session() else {
+            return;
+        };
+        let is_v5 = connection.version == Version::V5;
+        let live = self.sessions.at_mut(session.index);
+        if let Some(expiry_s) = disconnect.properties.session_expiry_s {
+            if live.expiry_s == 0 && expiry_s != 0 {
+                // [MQTT-3.1.2-11.2]: a session that was to end cannot be kept after all.
+                let error = DecodeError::protocol("session expiry was 0 in CONNECT");
+                return self.fail(id, error, effects);
+            }
+            live.expiry_s = expiry_s.min(self.config.limits.session_expiry_max_s);
+        }
+        // [MQTT-3.14.4-3]; any other reason than a normal one leaves the will in place.
+        let with_will = is_v5 && disconnect.reason != ReasonCode::Success;
+        self.close(id, Close::Flush, with_will, effects);
+    }
+
+    /// A session has lost its connection, which is already forgotten.
+    pub(crate) fn detach(&mut self, id: SessionId, with_will: bool, effects: &mut Effects) {
+        self.announce_presence(id, false, effects);
+        let now = self.now;
+        let live = self.sessions.at_mut(id.index);
+        live.connection = None;
+        live.reads = None;
+        if let Some(inbound) = &mut live.inbound {
+            inbound.on_disconnect();
+        }
+        if let Some(outbound) = &mut live.outbound {
+            outbound.on_disconnect();
+        }
+        if !with_will {
+            live.will = None;
+        }
+        // Who waited for room in its queue waits no longer: it is an offline queue now.
+        self.settle_deferred(id.index, true, effects);
+        let live = self.sessions.at_mut(id.index);
+        if live.expiry_s == 0 {
+            return self.end_session(id.index, effects);
+        }
+        live.shrink();
+        live.expires = match live.expiry_s {
+            FOR_EVER => None,
+            seconds => Some(now + Span::from_s(u64::from(seconds))),
+        };
+        let delay_s = live.will.as_ref().map(|will| will.delay_s);
+        if let (Some(will), Some(delay_s)) = (&mut live.will, delay_s) {
+            will.due = Some(now + Span::from_s(u64::from(delay_s)));
+        }
+        self.return_unsent(id.index, effects);
+        match delay_s {
+            Some(0) => self.publish_will(id.index, effects),
+            _ => self.schedule_session(id.index),
+        }
+    }
+
+    /// Shared messages that were never sent to this member go to another one.
+    fn return_unsent(&mut self, index: u32, effects: &mut Effects) {
+        let Some(outbound) = &mut self.sessions.at_mut(index).outbound else {
+            return;
+        };
+        if outbound
+            .queue
+            .iter()
+            .all(|queued| queued.delivery.group.is_none())
+        {
+            return;
+        }
+        let queue = std::mem::take(&mut outbound.queue);
+        outbound.queue_bytes = 0;
+        let (shared, own): (Vec<_>, Vec<_>) = queue
+            .into_iter()
+            .partition(|queued| queued.delivery.group.is_some());
+        for queued in own {
+            outbound.push_queue(queued.message, queued.delivery);
+        }
+        for queued in shared {
+            self.counters.stored_messages -= 1;
+            self.counters.stored_bytes -= queued.message.bytes() as u64;
+            let key = queued.delivery.group.expect("just asked");
+            self.return_to_group(&key, &queued.message, effects);
+        }
+    }
+
+    /// Arms the timer of a disconnected session for what comes first: its will or its end.
+    fn schedule_session(&mut self, index: u32) {
+        let live = self.sessions.at_mut(index);
+        let due = live.will.as_ref().and_then(|will| will.due);
+        let first = match (due, live.expires) {
+            (Some(due), Some(expires)) => Some(due.min(expires)),
+            (due, expires) => due.or(expires),
+        };
+        if let Some(timer) = live.timer.take() {
+            self.timers.cancel(timer);
+        }
+        live.timer = first.map(|at| self.timers.schedule(at, TimerKey::Session(index)));
+    }
+
+    pub(crate) fn on_session_timer(&mut self, index: u32, effects: &mut Effects) {
+        let now = self.now;
+        let live = self.sessions.at_mut(index);
+        live.timer = None;
+        if let Some(connection) = live.connection {
+            return self.on_slow_timer(index, connection, effects);
+        }
+        if live.expires.is_some_and(|at| at <= now) {
+            self.counters.sessions_expired += 1;
+            return self.end_session(index, effects);
+        }
+        let due = live.will.as_ref().and_then(|will| will.due);
+        if due.is_some_and(|at| at <= now) {
+            self.publish_will(index, effects);
+        } else {
+            self.schedule_session(index);
+        }
+    }
+
+    /// A subscriber whose queue makes publishers wait is closed once nothing has moved for too
+    /// long.
+    fn on_slow_timer(&mut self, index: u32, connection: ConnectionId, effects: &mut Effects) {
+        let limit = Span::from_ms(self.config.limits.slow_subscriber_ms);
+        let live = self.sessions.at_mut(index);
+        let Some(since) = live.slow_since else { return };
+        if since + limit <= self.now {
+            live.slow_since = None;
+            self.counters.slow_subscribers_closed += 1;
+            let detail = "messages are not acknowledged fast enough";
+            return self.disconnect(connection, ReasonCode::QuotaExceeded, detail, effects);
+        }
+        live.timer = Some(
+            self.timers
+                .schedule(since + limit, TimerKey::Session(index)),
+        );
+    }
+
+    /// Ends a session: its will goes out if it is still due, what it held for a group goes back,
+    /// and its subscriptions are removed in steps. [MQTT-3.1.2-10], [MQTT-4.8.2-6]
+    pub(crate) fn end_session(&mut self, index: u32, effects: &mut Effects) {
+        let live = self.sessions.at_mut(index);
+        assert!(
+            live.connection.is_none() && !live.is_ending,
+            "ended once, and after its connection"
+        );
+        live.is_ending = true;
+        live.inbound = None;
+        live.reads = None;
+        let timer = live.timer.take();
+        self.clients.remove(&live.client_id);
+        if let Some(timer) = timer {
+            self.timers.cancel(timer);
+        }
+        self.publish_will(index, effects);
+        let Some(outbound) = self.sessions.at_mut(index).outbound.take() else {
+            return self.ending.push_back(index);
+        };
+        assert!(
+            outbound.deferred.is_empty(),
+            "settled when the connection was lost"
+        );
+        self.counters.stored_messages -= outbound.queue.len() as u64;
+        self.counters.stored_bytes -= outbound.queue_bytes as u64;
+        for entry in outbound.window {
+            // QoS 2 must not be sent to anybody else; QoS 1 should.
+            let is_returned =
+                entry.delivery.qos == QoS::AtLeastOnce && entry.step == Step::Published;
+            if let (Some(key), Some(message), true) =
+                (entry.delivery.group, entry.message, is_returned)
+            {
+                self.return_to_group(&key, &message, effects);
+            }
+        }
+        for queued in outbound.queue {
+            if let Some(key) = queued.delivery.group {
+                self.return_to_group(&key, &queued.message, effects);
+            }
+        }
+        self.ending.push_back(index);
+    }
+
+    /// Publishes a session's will, if it has one. [MQTT-3.1.2-8]
+    fn publish_will(&mut self, index: u32, effects: &mut Effects) {
+        let Some(will) = self.sessions.at_mut(index).will.take() else {
+            return;
+        };
+        let expires = will.expiry_s.map(|s| self.now + Span::from_s(u64::from(s)));
+        let view = MessageView {
+            expires,
+            ..will.message.view()
+        };
+        self.publish_own(view, effects);
+        let live = self.sessions.at(index);
+        if !live.is_ending {
+            self.schedule_session(index);
+        }
+    }
+
+    /// Publishes a message of the broker's own.
+    pub(crate) fn publish_own(&mut self, view: MessageView<'_>, effects: &mut Effects) {
+        let mut ticket = match view.qos {
+            QoS::AtMostOnce => Ticket::unawaited(),
+            _ => Ticket::awaited(Origin::Nobody),
+        };
+        self.route(&mut LazyMessage::new(view), &mut ticket, effects);
+        self.finish_ticket(ticket, effects);
+    }
+
+    /// The connect timeout, or keep-alive. [MQTT-3.1.2-22]
+    pub(crate) fn on_connection_timer(&mut self, index: u32, effects: &mut Effects) {
+        let now = self.now;
+        let connection = self.connections[index as usize].as_mut();
+        let connection = connection.expect("a timer is cancelled with its connection");
+        let id = ConnectionId {
+            index,
+            generation: connection.generation,
+        };
+        connection.timer = None;
+        let Some(session) = connection.session() else {
+            self.counters.connect_timeouts += 1;
+            return self.close(id, Close::Abort, false, effects);
+        };
+        let silent_until = connection.received_at + keep_alive_span(connection.keep_alive_s);
+        if connection.paused_for == 0 && silent_until <= now {
+            self.counters.keep_alive_timeouts += 1;
+            let reason = ReasonCode::KeepAliveTimeout;
+            return self.disconnect(id, reason, "nothing came within keep-alive", effects);
+        }
+        // While we do not read, silence says nothing.
+        let at = silent_until.max(now + Span::from_ms(100));
+        connection.timer = Some(self.timers.schedule(at, TimerKey::Connection(index)));
+        self.sessions.at_mut(session.index).shrink();
+    }
+
+    /// Goes on with a graceful stop: so many connections per turn.
+    pub(crate) fn stop_some_connections(&mut self, effects: &mut Effects) {
+        let Some(from) = self.stopping.filter(|_| !self.has_stopped) else {
+            return;
+        };
+        let to = (from + STEPS_PER_TICK).min(self.connections.len());
+        for index in from..to {
+            let Some(connection) = &self.connections[index] else {
+                continue;
+            };
+            let id = ConnectionId {
+                index: index as u32,
+                generation: connection.generation,
+            };
+            let session = connection.session();
+            if let Some(session) = session {
+                // The session may go on after a restart; its will is not published now.
+                // [MQTT-3.1.2-10] leaves that to us when the server stops.
+                self.sessions.at_mut(session.index).will = None;
+            }
+            let reason = ReasonCode::ServerShuttingDown;
+            self.disconnect(id, reason, "the broker is stopping", effects);
+        }
+        self.stopping = Some(to);
+        if to == self.connections.len() {
+            self.has_stopped = true;
+            effects.push(Effect::Stopped);
+        }
+    }
+}

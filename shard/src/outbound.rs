@@ -1,0 +1,264 @@
+//! What is on its way to one client at QoS 1 and 2: the in-flight window and the queue behind it.
+//!
+//! Always: window entries are in the order in which they were first sent, each with a packet
+//! identifier that no other entry has; queue entries come after all of them. Bounded by
+//! `in_flight_max` and the client's Receive Maximum, and by `queue_messages_max` and
+//! `queue_bytes_max`.
+
+use crate::frame::GroupKey;
+use crate::message::Message;
+use mqtt_v5_codec::{PacketId, QoS};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How a message is delivered to one recipient.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The lower of the message's and the subscription's.
+    pub qos: QoS,
+    /// The RETAIN flag as the recipient sees it.
+    pub retain: bool,
+    /// The subscriptions that it matched (v5).
+    pub subscription_ids: SubscriptionIds,
+    /// The group on whose behalf the recipient has it.
+    pub group: Option<Arc<GroupKey>>,
+}
+
+/// Subscription identifiers of one delivery: mostly none or one.
+#[derive(Clone, Debug, Default)]
+pub enum SubscriptionIds {
+    /// None.
+    #[default]
+    None,
+    /// One.
+    One([u32; 1]),
+    /// From overlapping subscriptions.
+    Many(Box<[u32]>),
+}
+
+impl SubscriptionIds {
+    /// As a list.
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            SubscriptionIds::None => &[],
+            SubscriptionIds::One(id) => id,
+            SubscriptionIds::Many(ids) => ids,
+        }
+    }
+
+    /// Adds one, unless it is 0, which stands for none.
+    pub fn push(&mut self, id: u32) {
+        if id == 0 {
+            return;
+        }
+        *self = match std::mem::take(self) {
+            SubscriptionIds::None => SubscriptionIds::One([id]),
+            SubscriptionIds::One([first]) => SubscriptionIds::Many(Box::new([first, id])),
+            SubscriptionIds::Many(ids) => {
+                let mut ids = ids.into_vec();
+                ids.push(id);
+                SubscriptionIds::Many(ids.into_boxed_slice())
+            }
+        };
+    }
+}
+
+/// How far an in-flight message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// PUBLISH sent; PUBACK or PUBREC awaited.
+    Published,
+    /// PUBREL sent; PUBCOMP awaited.
+    Released,
+}
+
+/// One entry of the window.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Until it is acknowledged for good.
+    pub packet_id: PacketId,
+    /// How far it has come.
+    pub step: Step,
+    /// Not yet sent on the present connection.
+    pub is_unsent: bool,
+    /// Kept only if it may have to be sent again: `None` once released, and for sessions that end
+    /// with their connection.
+    pub message: Option<Arc<Message>>,
+    /// How it was sent.
+    pub delivery: Delivery,
+}
+
+/// A message that waits.
+#[derive(Debug)]
+pub struct Queued {
+    /// What.
+    pub message: Arc<Message>,
+    /// How.
+    pub delivery: Delivery,
+}
+
+/// Everything on its way to one client.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Sent and not acknowledged.
+    pub window: VecDeque<InFlight>,
+    /// Entries of the window sent on the present connection: what counts against the client's
+    /// Receive Maximum.
+    pub window_used: usize,
+    /// Waiting for room in the window.
+    pub queue: VecDeque<Queued>,
+    /// Bytes in `queue`.
+    pub queue_bytes: usize,
+    /// Publishes whose acknowledgement waits until this queue has room (see `pending.rs`).
+    pub deferred: Vec<u32>,
+    /// `Connection` output was full when the queue was last pumped.
+    pub waits_for_output: bool,
+    next_packet_id: u16,
+}
+
+impl Default for Outbound {
+    fn default() -> Outbound {
+        Outbound {
+            window: VecDeque::new(),
+            window_used: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            deferred: Vec::new(),
+            waits_for_output: false,
+            next_packet_id: 1,
+        }
+    }
+}
+
+impl Outbound {
+    /// Whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.queue.is_empty() && self.deferred.is_empty()
+    }
+
+    /// Adds to the end of the queue.
+    pub fn push_queue(&mut self, message: Arc<Message>, delivery: Delivery) {
+        self.queue_bytes += message.bytes();
+        self.queue.push_back(Queued { message, delivery });
+    }
+
+    /// Takes the front of the queue.
+    pub fn pop_queue(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.queue_bytes -= queued.message.bytes();
+        Some(queued)
+    }
+
+    /// A packet identifier that is not in use. The window must not be full of all 65,535.
+    pub fn take_packet_id(&mut self) -> PacketId {
+        assert!(
+            self.window.len() < u16::MAX as usize,
+            "the window has a limit far below"
+        );
+        loop {
+            let candidate = PacketId::new(self.next_packet_id);
+            self.next_packet_id = self.next_packet_id.wrapping_add(1);
+            if let Some(id) = candidate
+                && self.find(id).is_none()
+            {
+                return id;
+            }
+        }
+    }
+
+    /// The window entry of a packet identifier. Identifiers rise along the window (modulo 65,535)
+    /// with gaps, so the distance from the front is an upper bound of the position.
+    pub fn find(&self, id: PacketId) -> Option<usize> {
+        let front = self.window.front()?.packet_id.number();
+        let number = id.number();
+        // Zero is not an identifier: one step less where the numbers wrapped around.
+        let distance = number.wrapping_sub(front) - u16::from(number < front);
+        let last = (distance as usize).min(self.window.len() - 1);
+        (0..=last).rev().find(|at| self.window[*at].packet_id == id)
+    }
+
+    /// Removes a window entry.
+    pub fn remove(&mut self, at: usize) -> InFlight {
+        let entry = self.window.remove(at).expect("the caller found it");
+        if !entry.is_unsent {
+            self.window_used -= 1;
+        }
+        entry
+    }
+
+    /// The connection is gone: everything in the window must be sent again on the next one.
+    pub fn on_disconnect(&mut self) {
+        self.window
+            .iter_mut()
+            .for_each(|entry| entry.is_unsent = true);
+        self.window_used = 0;
+        self.waits_for_output = false;
+    }
+
+    /// Asserts what always holds.
+    pub fn check(&self) {
+        let bytes: usize = self.queue.iter().map(|queued| queued.message.bytes()).sum();
+        assert_eq!(bytes, self.queue_bytes, "queue bytes");
+        let sent = self.window.iter().filter(|entry| !entry.is_unsent).count();
+        assert_eq!(sent, self.window_used, "window entries sent");
+        for (at, entry) in self.window.iter().enumerate() {
+            assert_eq!(
+                self.find(entry.packet_id),
+                Some(at),
+                "packet identifier in use twice"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(outbound: &mut Outbound) -> PacketId {
+        let packet_id = outbound.take_packet_id();
+        outbound.window.push_back(InFlight {
+            packet_id,
+            step: Step::Published,
+            is_unsent: false,
+            message: None,
+            delivery: Delivery {
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                subscription_ids: SubscriptionIds::None,
+                group: None,
+            },
+        });
+        outbound.window_used += 1;
+        packet_id
+    }
+
+    #[test]
+    fn identifiers_are_found_across_gaps_and_the_wrap() {
+        let mut outbound = Outbound {
+            next_packet_id: 65_500,
+            ..Outbound::default()
+        };
+        let ids: Vec<PacketId> = (0..100).map(|_| push(&mut outbound)).collect();
+        assert_eq!(ids.last().map(|id| id.number()), Some(64));
+        for at in [90, 50, 10, 3] {
+            let found = outbound.find(ids[at]).expect("in flight");
+            outbound.remove(found);
+            assert_eq!(outbound.find(ids[at]), None);
+        }
+        outbound.check();
+    }
+
+    #[test]
+    fn an_identifier_in_use_is_passed_over() {
+        let mut outbound = Outbound::default();
+        let held = push(&mut outbound);
+        for _ in 0..70_000 {
+            let id = push(&mut outbound);
+            assert_ne!(id, held);
+            let at = outbound.find(id).expect("in flight");
+            outbound.remove(at);
+        }
+        outbound.check();
+    }
+}

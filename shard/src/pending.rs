@@ -1,0 +1,163 @@
+//! Things that wait for answers: of other shards, or of slow subscribers here.
+//!
+//! An entry counts the answers it still awaits and is removed by the last one. Bounded: entries of
+//! publishers by their Receive Maximum, entries made for other shards by the credits that those
+//! shards hold.
+
+use crate::frame::GroupKey;
+use crate::message::Message;
+use crate::slots::Slots;
+use crate::{ConnectionId, RequestId, SessionId, ShardId};
+use std::sync::Arc;
+
+/// For whom an entry waits.
+#[derive(Debug)]
+pub enum Origin {
+    /// Nobody: a will, `$SYS`, or QoS 0.
+    Nobody,
+    /// A publisher here: the acknowledgement with this sequence number in its session.
+    Publisher {
+        /// Who.
+        session: SessionId,
+        /// Which of its acknowledgements.
+        sequence: u32,
+    },
+    /// Another shard's request.
+    Shard {
+        /// Who asked.
+        to: ShardId,
+        /// In its numbering.
+        request: RequestId,
+    },
+    /// Filters that are being announced to other shards.
+    Announcement {
+        /// Their numbers in `subscriptions.rs`.
+        filters: Vec<u64>,
+    },
+    /// A session that joins a group on another shard.
+    GroupJoin {
+        /// The SUBACK that waits; see `subscribe.rs`.
+        wait: u32,
+    },
+    /// A message offered to a member of a group on another shard.
+    GroupOffer {
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// What was offered.
+        message: Arc<Message>,
+        /// The entry that waits until some member has it.
+        parent: Option<u32>,
+        /// The member it was offered to.
+        member: (ShardId, SessionId),
+    },
+    /// A page of retained messages for a session here.
+    RetainedRead {
+        /// For whom.
+        session: SessionId,
+        /// The connection it was on when it asked; a later one has asked anew.
+        connection: ConnectionId,
+    },
+}
+
+/// One entry.
+#[derive(Debug)]
+pub struct Pending {
+    /// For whom.
+    pub origin: Origin,
+    /// Answers still awaited.
+    pub awaiting: u32,
+    /// Whether some answer found a subscriber.
+    pub matched: bool,
+}
+
+/// A publish on its way: makes an entry only if something must be awaited.
+#[derive(Debug)]
+pub struct Ticket {
+    origin: Option<Origin>,
+    /// The entry, once there is one. The ticket itself counts as one awaited answer.
+    pub pending: Option<u32>,
+    /// Whether there is a subscriber, as far as is known at once.
+    pub matched: bool,
+    /// At QoS 0 nobody waits.
+    pub wants_answer: bool,
+}
+
+impl Ticket {
+    /// For a message whose acceptance must be reported.
+    pub fn awaited(origin: Origin) -> Ticket {
+        Ticket {
+            origin: Some(origin),
+            pending: None,
+            matched: false,
+            wants_answer: true,
+        }
+    }
+
+    /// For a message that nobody waits for.
+    pub fn unawaited() -> Ticket {
+        Ticket {
+            origin: None,
+            pending: None,
+            matched: false,
+            wants_answer: false,
+        }
+    }
+
+    /// Makes the entry if need be, and lets it await one more answer.
+    pub fn wait(&mut self, table: &mut PendingTable) -> u32 {
+        let id = *self.pending.get_or_insert_with(|| {
+            let origin = self.origin.take().unwrap_or(Origin::Nobody);
+            table.insert(origin, 1)
+        });
+        table.await_more(id, 1);
+        id
+    }
+
+    /// Whether nothing had to be awaited; the origin is then given back.
+    pub fn finish(self) -> Result<Option<Origin>, u32> {
+        match self.pending {
+            None => Ok(self.origin),
+            Some(id) => Err(id),
+        }
+    }
+}
+
+/// All entries of a shard.
+#[derive(Debug, Default)]
+pub struct PendingTable {
+    entries: Slots<Pending>,
+}
+
+impl PendingTable {
+    /// A new entry that awaits so many answers.
+    pub fn insert(&mut self, origin: Origin, awaiting: u32) -> u32 {
+        self.entries
+            .insert(Pending {
+                origin,
+                awaiting,
+                matched: false,
+            })
+            .0
+    }
+
+    /// Lets an entry await more answers.
+    pub fn await_more(&mut self, id: u32, more: u32) {
+        self.entries.at_mut(id).awaiting += more;
+    }
+
+    /// One awaited answer has come; returns the entry if it was the last.
+    pub fn answer(&mut self, id: u32, matched: bool) -> Option<Pending> {
+        let entry = self.entries.at_mut(id);
+        assert!(entry.awaiting > 0, "an entry that awaits nothing is gone");
+        entry.awaiting -= 1;
+        entry.matched |= matched;
+        (entry.awaiting == 0).then(|| self.entries.remove(id))
+    }
+
+    /// Asserts that every entry awaits something.
+    pub fn check(&self) {
+        for (_, entry) in self.entries.iter() {
+            assert!(entry.awaiting > 0, "an entry that awaits nothing is gone");
+        }
+    }
+}

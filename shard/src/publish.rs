@@ -1,0 +1,463 @@
+//! A message enters: PUBLISH from a client, and the way from there to every shard concerned.
+//!
+//! Always: a QoS 1 or 2 message is acknowledged when every shard that has subscribers to it holds
+//! it, and not before.
+
+use crate::connection::Connection;
+use crate::message::{LazyMessage, MessageView, Publisher};
+use crate::pending::{Origin, Ticket};
+use crate::shard::{Shard, pause};
+use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, Span, topic};
+use mqtt_v5_codec::{
+    Ack, AckKind, AckProperties, DecodeError, Packet, PacketId, Publish, QoS, ReasonCode, Version,
+    encode_ack,
+};
+
+/// Topics that only the broker publishes to.
+fn is_reserved(topic: &str) -> bool {
+    topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"))
+}
+
+impl Shard {
+    pub(crate) fn on_publish(
+        &mut self,
+        id: ConnectionId,
+        publish: Publish<'_>,
+        effects: &mut Effects,
+    ) {
+        self.counters.publish_received += 1;
+        self.counters.publish_bytes_received += publish.payload.len() as u64;
+        let alias_max = self.config.limits.topic_alias_maximum;
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        let alias = publish.properties.topic_alias;
+        // The topic of an alias is taken out of the table while the message is on its way.
+        let known = match resolve_alias(connection, publish.topic, alias, alias_max) {
+            Ok(known) => known,
+            Err(error) => return self.fail(id, error, effects),
+        };
+        match &known {
+            Some(topic) => self.accept_publish(id, &Publish { topic, ..publish }, effects),
+            None => self.accept_publish(id, &publish, effects),
+        }
+        if let (Some(topic), Some(alias)) = (known, alias)
+            && let Some(connection) = self.connection_mut(id)
+        {
+            connection.extra_mut().aliases_in[alias as usize - 1] = Some(topic);
+        }
+    }
+
+    fn accept_publish(&mut self, id: ConnectionId, publish: &Publish<'_>, effects: &mut Effects) {
+        let Some(session) = self.connection(id).and_then(|c| c.session()) else {
+            return;
+        };
+        if let Err(error) = self.check_publish(publish) {
+            return self.fail(id, error, effects);
+        }
+        if let Some(packet_id) = publish.packet_id {
+            if publish.qos == QoS::ExactlyOnce && self.is_repeated(id, session, packet_id, effects)
+            {
+                return;
+            }
+            if self.exceeds_receive_maximum(id, session) {
+                let reason = ReasonCode::ReceiveMaximumExceeded;
+                let error = DecodeError {
+                    reason,
+                    detail: "more messages than Receive Maximum",
+                };
+                return self.fail(id, error, effects);
+            }
+        }
+        if is_reserved(publish.topic) {
+            self.counters.dropped_not_authorized += 1;
+            return self.acknowledge(id, session, publish, ReasonCode::NotAuthorized, effects);
+        }
+        if publish.properties.payload_format == Some(1)
+            && std::str::from_utf8(publish.payload).is_err()
+        {
+            let reason = ReasonCode::PayloadFormatInvalid;
+            if publish.packet_id.is_none() {
+                let error = DecodeError {
+                    reason,
+                    detail: "the payload is not UTF-8",
+                };
+                return self.fail(id, error, effects);
+            }
+            return self.acknowledge(id, session, publish, reason, effects);
+        }
+        self.route_publish(id, session, publish, effects);
+    }
+
+    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), DecodeError> {
+        if publish.properties.subscription_id_count > 0 {
+            // [MQTT-3.3.4-6]
+            return Err(DecodeError::protocol(
+                "a client sends no subscription identifiers",
+            ));
+        }
+        if topic::levels(publish.topic) > self.config.limits.topic_levels_max {
+            let reason = ReasonCode::TopicNameInvalid;
+            return Err(DecodeError {
+                reason,
+                detail: "too many topic levels",
+            });
+        }
+        Ok(())
+    }
+
+    /// A QoS 2 PUBLISH whose identifier is not released yet is the same message once more: it is
+    /// answered and not published. [MQTT-4.3.3-10]
+    fn is_repeated(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        packet_id: PacketId,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound else {
+            return false;
+        };
+        if !inbound.is_received(packet_id) {
+            return false;
+        }
+        if !inbound.owes_pubrec(packet_id) && !inbound.revive_pubrec(packet_id) {
+            let sequence = inbound.owe(packet_id, QoS::ExactlyOnce);
+            inbound.settle(sequence, ReasonCode::Success);
+            self.flush_owed(id, session, effects);
+        }
+        true
+    }
+
+    fn exceeds_receive_maximum(&self, id: ConnectionId, session: SessionId) -> bool {
+        let is_v5 = self
+            .connection(id)
+            .is_some_and(|c| c.version == Version::V5);
+        let inbound = &self.sessions.at(session.index).inbound;
+        let maximum = self.config.limits.receive_maximum as usize;
+        is_v5
+            && inbound
+                .as_ref()
+                .is_some_and(|inbound| inbound.unacknowledged() >= maximum)
+    }
+
+    fn route_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        effects: &mut Effects,
+    ) {
+        let mut forwarded = std::mem::take(&mut self.forwarded);
+        forwarded.clear();
+        publish.properties.encode_forwarded(&mut forwarded);
+        let expiry = publish.properties.message_expiry_s;
+        let mut lazy = LazyMessage::new(MessageView {
+            topic: publish.topic,
+            forwarded: &forwarded,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires: expiry.map(|s| self.now + Span::from_s(u64::from(s))),
+            publisher: Some(Publisher {
+                shard: self.config.shard,
+                session,
+            }),
+        });
+        let mut ticket = Ticket::unawaited();
+        if let Some(packet_id) = publish.packet_id {
+            let inbound = &mut self.sessions.at_mut(session.index).inbound;
+            if publish.qos == QoS::ExactlyOnce {
+                inbound.get_or_insert_default().remember(packet_id);
+            }
+            let sequence = inbound
+                .as_ref()
+                .map_or(0, |inbound| inbound.next_sequence());
+            ticket = Ticket::awaited(Origin::Publisher { session, sequence });
+        }
+        let congested = self.route(&mut lazy, &mut ticket, effects);
+        self.forwarded = forwarded;
+        let (matched, pending) = (ticket.matched, ticket.pending);
+        match (publish.packet_id, pending) {
+            (None, _) => self.finish_ticket(ticket, effects),
+            (Some(_), None) => {
+                let reason = accepted(matched);
+                self.acknowledge(id, session, publish, reason, effects);
+            }
+            (Some(packet_id), Some(pending)) => {
+                let inbound = self.sessions.at_mut(session.index).inbound_mut();
+                inbound.owe(packet_id, publish.qos);
+                if inbound.owed() >= self.config.limits.receive_maximum as usize {
+                    inbound.is_paused = true;
+                    self.pause(id, pause::OWED, effects);
+                }
+                self.answer_pending(pending, matched, effects);
+            }
+        }
+        if let Some(to) = congested
+            && self.connection(id).is_some()
+        {
+            self.lanes.pause(to, id);
+            self.pause(id, pause::LANE, effects);
+        }
+    }
+
+    /// Answers a PUBLISH that needs no waiting, after those that came before it.
+    fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        effects: &mut Effects,
+    ) {
+        let Some(packet_id) = publish.packet_id else {
+            return;
+        };
+        let inbound = &mut self.sessions.at_mut(session.index).inbound;
+        match inbound {
+            Some(inbound) if !inbound.owes_nothing() => {
+                let sequence = inbound.owe(packet_id, publish.qos);
+                inbound.settle(sequence, reason);
+            }
+            _ => self.send_acknowledgement(id, session, packet_id, publish.qos, reason, effects),
+        }
+    }
+
+    fn send_acknowledgement(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        packet_id: PacketId,
+        qos: QoS,
+        reason: ReasonCode,
+        effects: &mut Effects,
+    ) {
+        let kind = if qos == QoS::ExactlyOnce {
+            AckKind::Pubrec
+        } else {
+            AckKind::Puback
+        };
+        if kind == AckKind::Pubrec
+            && reason.is_error()
+            && let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
+        {
+            inbound.release(packet_id); // The exchange ends here. [MQTT-4.3.3-4]
+        }
+        self.send_ack(id, kind, packet_id, reason, effects);
+    }
+
+    /// Sends an acknowledgement without properties.
+    pub(crate) fn send_ack(
+        &mut self,
+        id: ConnectionId,
+        kind: AckKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        if connection.is_websocket() {
+            let properties = AckProperties::default();
+            let packet = Packet::Ack(Ack {
+                kind,
+                packet_id,
+                reason,
+                properties,
+            });
+            return self.send(id, &packet, effects);
+        }
+        let version = connection.version;
+        let out = effects.outbox(id);
+        let before = out.len();
+        encode_ack(out, version, kind, packet_id, reason);
+        self.counters.packets_sent += 1;
+        self.counters.bytes_sent += (out.len() - before) as u64;
+    }
+
+    /// Sends the acknowledgements that are owed and ready, in order.
+    pub(crate) fn flush_owed(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        effects: &mut Effects,
+    ) {
+        loop {
+            let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound else {
+                return;
+            };
+            let Some(owed) = inbound.pop_settled() else {
+                break;
+            };
+            let reason = owed.reason.expect("settled");
+            if !owed.is_void {
+                self.send_acknowledgement(id, session, owed.packet_id, owed.qos, reason, effects);
+            } else if owed.qos == QoS::ExactlyOnce && reason.is_error() {
+                inbound.release(owed.packet_id);
+            }
+        }
+        let maximum = self.config.limits.receive_maximum as usize;
+        if let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
+            && inbound.is_paused
+            && inbound.owed() <= maximum / 2
+        {
+            inbound.is_paused = false;
+            self.resume(id, pause::OWED, effects);
+        }
+    }
+
+    /// Sends a message to all who want it. Returns a shard whose lane is congested: whoever feeds
+    /// it is to be paused.
+    pub(crate) fn route(
+        &mut self,
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) -> Option<ShardId> {
+        match self.placement.topic_owner(lazy.view.topic) {
+            Some(owner) if owner != self.config.shard => {
+                let request = ticket.wants_answer.then(|| ticket.wait(&mut self.pending));
+                let request = request.map(RequestId);
+                let frame = Frame::Publish {
+                    request,
+                    message: lazy.share(),
+                };
+                self.lanes.send(owner, frame, effects);
+                self.lanes.is_congested(owner, effects).then_some(owner)
+            }
+            _ => self.route_here(lazy, ticket, effects),
+        }
+    }
+
+    /// Like [`Shard::route`], on the owner of a device topic or the publisher's own shard.
+    pub(crate) fn route_here(
+        &mut self,
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) -> Option<ShardId> {
+        let mut congested = None;
+        if lazy.view.retain {
+            congested = self.retain(lazy, ticket, effects);
+        }
+        if self.config.shards > 1 {
+            for to in self.routes.matching(lazy.view.topic).iter() {
+                // A relay cannot pause whom it relays for.
+                if !ticket.wants_answer && self.lanes.is_overfull(to, effects) {
+                    self.counters.dropped_lane_full += 1;
+                    continue;
+                }
+                ticket.matched |= !ticket.wants_answer;
+                let request = ticket.wants_answer.then(|| ticket.wait(&mut self.pending));
+                let request = request.map(RequestId);
+                let frame = Frame::Deliver {
+                    request,
+                    message: lazy.share(),
+                };
+                self.lanes.send(to, frame, effects);
+                if self.lanes.is_congested(to, effects) {
+                    congested = Some(to);
+                }
+            }
+        }
+        self.deliver_local(lazy, ticket, effects);
+        congested
+    }
+
+    /// The end of a publish's first pass: settles it, or leaves it to the answers it awaits.
+    pub(crate) fn finish_ticket(&mut self, ticket: Ticket, effects: &mut Effects) {
+        let matched = ticket.matched;
+        match ticket.finish() {
+            Ok(Some(origin)) => self.settle(origin, matched, effects),
+            Ok(None) => {}
+            Err(pending) => self.answer_pending(pending, matched, effects),
+        }
+    }
+
+    /// One awaited answer has come.
+    pub(crate) fn answer_pending(&mut self, id: u32, matched: bool, effects: &mut Effects) {
+        if let Some(pending) = self.pending.answer(id, matched) {
+            self.settle(pending.origin, pending.matched, effects);
+        }
+    }
+
+    /// The last awaited answer has come.
+    pub(crate) fn settle(&mut self, origin: Origin, matched: bool, effects: &mut Effects) {
+        match origin {
+            Origin::Nobody | Origin::RetainedRead { .. } => {}
+            Origin::Publisher { session, sequence } => {
+                let live = self.sessions.get_mut(session.index, session.generation);
+                let Some(live) = live else { return };
+                let connection = live.connection;
+                live.inbound_mut().settle(sequence, accepted(matched));
+                // Without a connection all that is owed is void, or waits to be asked for again.
+                let nobody = ConnectionId {
+                    index: u32::MAX,
+                    generation: 0,
+                };
+                self.flush_owed(connection.unwrap_or(nobody), session, effects);
+            }
+            Origin::Shard { to, request } => {
+                self.reply(
+                    to,
+                    request,
+                    crate::frame::Answer::Accepted { matched },
+                    effects,
+                );
+            }
+            Origin::Announcement { filters } => self.on_announced(&filters, effects),
+            Origin::GroupJoin { wait } => self.suback_step(wait, effects),
+            Origin::GroupOffer { parent, .. } => {
+                if let Some(parent) = parent {
+                    self.answer_pending(parent, matched, effects);
+                }
+            }
+        }
+    }
+}
+
+/// What a publisher is told when its message has been taken. [MQTT-3.4.2-1]
+fn accepted(matched: bool) -> ReasonCode {
+    if matched {
+        ReasonCode::Success
+    } else {
+        ReasonCode::NoMatchingSubscribers
+    }
+}
+
+/// Applies a topic alias (3.3.2.3.4): remembers it when the topic comes along, or takes the topic
+/// that it stands for out of the table. Returns the topic if `topic` is not it.
+fn resolve_alias(
+    connection: &mut Connection,
+    topic: &str,
+    alias: Option<u16>,
+    maximum: u16,
+) -> Result<Option<Box<str>>, DecodeError> {
+    let invalid = |detail| DecodeError {
+        reason: ReasonCode::TopicAliasInvalid,
+        detail,
+    };
+    let Some(alias) = alias else { return Ok(None) };
+    if alias == 0 || alias > maximum {
+        // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+        return Err(invalid("topic alias is 0 or above our maximum"));
+    }
+    let aliases = &mut connection.extra_mut().aliases_in;
+    let at = alias as usize - 1;
+    if at >= aliases.len() {
+        aliases.resize_with(at + 1, || None);
+    }
+    let known = aliases[at].take();
+    if topic.is_empty() {
+        return known
+            .map(Some)
+            .ok_or_else(|| invalid("topic alias is not known"));
+    }
+    // Kept as it is when it stands for this topic already.
+    let is_same = known.as_deref() == Some(topic);
+    Ok(Some(
+        known.filter(|_| is_same).unwrap_or_else(|| topic.into()),
+    ))
+}

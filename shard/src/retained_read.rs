@@ -1,0 +1,281 @@
+//! Retained messages: keeping them where their topic lives, and reading them for new
+//! subscriptions, page by page.
+//!
+//! Bounded by `retained_messages_max` and `retained_bytes_max` per shard, and by the rows and
+//! steps of a page; a reader that does not take its output is not read for.
+
+use crate::deliver::Target;
+use crate::frame::Answer;
+use crate::message::{LazyMessage, Message};
+use crate::pending::{Origin, Ticket};
+use crate::session::RetainedRead;
+use crate::shard::{STEPS_PER_TICK, Shard};
+use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId};
+use mqtt_v5_codec::QoS;
+use std::sync::Arc;
+
+/// Messages in a page.
+const PAGE_ROWS_MAX: usize = 256;
+/// Bytes of messages in a page, beyond which no further one is added.
+const PAGE_BYTES_MAX: usize = 256 * 1_024;
+/// Steps of the search for a page.
+const PAGE_WORK_MAX: usize = 4_096;
+/// Pages read for one session in one turn.
+const PAGES_PER_TURN: usize = 8;
+/// Output beyond which reading on waits, in bytes.
+const OUTPUT_BYTES: usize = 256 * 1_024;
+/// Queued messages beyond which reading on waits.
+const QUEUE_MESSAGES: usize = 1_024;
+
+impl Shard {
+    /// Keeps or forgets a retained message, here or where its topic lives. Returns a shard whose
+    /// lane is congested.
+    pub(crate) fn retain(
+        &mut self,
+        lazy: &mut LazyMessage<'_>,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) -> Option<ShardId> {
+        let to = self.placement.retained(lazy.view.topic);
+        if to == self.config.shard {
+            self.keep_retained(lazy);
+            return None;
+        }
+        let pending = if ticket.wants_answer {
+            ticket.wait(&mut self.pending)
+        } else {
+            self.pending.insert(Origin::Nobody, 1)
+        };
+        let frame = Frame::Retain {
+            request: RequestId(pending),
+            message: lazy.share(),
+        };
+        self.lanes.send(to, frame, effects);
+        self.lanes.is_congested(to, effects).then_some(to)
+    }
+
+    /// Keeps a message whose topic lives here; forgets the topic's message if the payload is
+    /// empty. [MQTT-3.3.1-5] to [MQTT-3.3.1-7]
+    pub(crate) fn keep_retained(&mut self, lazy: &mut LazyMessage<'_>) {
+        let topic = lazy.view.topic;
+        if lazy.view.payload.is_empty() {
+            if let Some(old) = self.retained.remove(topic) {
+                self.retained_bytes -= old.bytes();
+            }
+            return;
+        }
+        let limits = &self.config.limits;
+        let is_full = self.retained.len() >= limits.retained_messages_max
+            || self.retained_bytes >= limits.retained_bytes_max;
+        if is_full && self.retained.get(topic).is_none() {
+            self.counters.dropped_retained_full += 1;
+            return;
+        }
+        let message = lazy.share();
+        self.retained_bytes += message.bytes();
+        if let Some(old) = self.retained.insert(topic, message, lazy.view.expires) {
+            self.retained_bytes -= old.bytes();
+        }
+    }
+
+    /// Forgets retained messages that have expired. [MQTT-3.3.2-5]
+    pub(crate) fn expire_retained(&mut self) {
+        let bytes = &mut self.retained_bytes;
+        self.retained
+            .expire(self.now, STEPS_PER_TICK, |_, message| {
+                *bytes -= message.bytes()
+            });
+    }
+
+    /// A page of retained messages that match a filter.
+    fn page(&self, filter: &str, after: Option<&str>) -> (Vec<Arc<Message>>, Option<String>) {
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut cursor = after.map(str::to_owned);
+        // A few short pages make one, so that large messages do not make a large page.
+        loop {
+            let rows = (PAGE_ROWS_MAX - messages.len()).min(32);
+            let next = self.retained.page(
+                filter,
+                cursor.as_deref(),
+                rows,
+                PAGE_WORK_MAX,
+                |_, message| {
+                    bytes += message.bytes();
+                    if !message.view().is_expired(self.now) {
+                        messages.push(Arc::clone(message));
+                    }
+                },
+            );
+            let is_full = messages.len() >= PAGE_ROWS_MAX || bytes > PAGE_BYTES_MAX;
+            let is_idle = messages.is_empty();
+            if next.is_none() || is_full || is_idle {
+                return (messages, next);
+            }
+            cursor = next;
+        }
+    }
+
+    pub(crate) fn on_retained_read(
+        &mut self,
+        from: ShardId,
+        request: RequestId,
+        filter: &str,
+        after: Option<&str>,
+        effects: &mut Effects,
+    ) {
+        let (messages, next) = self.page(filter, after);
+        self.reply(
+            from,
+            request,
+            Answer::RetainedPage { messages, next },
+            effects,
+        );
+    }
+
+    /// Goes on reading for sessions that used up their turn.
+    pub(crate) fn read_on(&mut self, effects: &mut Effects) {
+        for _ in 0..self.reading.len().min(STEPS_PER_TICK / PAGES_PER_TURN) {
+            let Some(id) = self.reading.pop_front() else {
+                return;
+            };
+            if self.sessions.get(id.index, id.generation).is_some() {
+                self.pump_reads(id.index, effects);
+            }
+        }
+    }
+
+    /// Reads for a session's new subscriptions as long as it takes what it gets.
+    pub(crate) fn pump_reads(&mut self, index: u32, effects: &mut Effects) {
+        for _ in 0..PAGES_PER_TURN {
+            let session = self.sessions.at_mut(index);
+            let Some(connection) = session.connection else {
+                return;
+            };
+            let Some(reads) = &mut session.reads else {
+                return;
+            };
+            let Some(read) = reads.front_mut() else {
+                session.reads = None;
+                return;
+            };
+            if read.is_waiting {
+                return;
+            }
+            let queued = session
+                .outbound
+                .as_ref()
+                .map_or(0, |outbound| outbound.queue.len());
+            if effects.pending_bytes(connection) > OUTPUT_BYTES {
+                return effects.want_writable(connection);
+            }
+            if queued > QUEUE_MESSAGES {
+                return; // The next acknowledgement goes on.
+            }
+            let (filter, after, shard) = (Arc::clone(&read.filter), read.after.clone(), read.shard);
+            if shard == self.config.shard {
+                let (messages, next) = self.page(&filter, after.as_deref());
+                self.on_page(index, messages, next, effects);
+                continue;
+            }
+            read.is_waiting = true;
+            let generation = self.sessions.generation(index);
+            let session = SessionId { index, generation };
+            let origin = Origin::RetainedRead {
+                session,
+                connection,
+            };
+            let request = RequestId(self.pending.insert(origin, 1));
+            self.lanes.send(
+                shard,
+                Frame::RetainedRead {
+                    request,
+                    filter,
+                    after,
+                },
+                effects,
+            );
+            return;
+        }
+        let generation = self.sessions.generation(index);
+        self.reading.push_back(SessionId { index, generation });
+    }
+
+    /// A page has come from another shard.
+    pub(crate) fn on_retained_page(
+        &mut self,
+        session: SessionId,
+        connection: ConnectionId,
+        messages: Vec<Arc<Message>>,
+        next: Option<String>,
+        effects: &mut Effects,
+    ) {
+        let live = self.sessions.get_mut(session.index, session.generation);
+        let live = live.filter(|live| live.connection == Some(connection));
+        let read = live.and_then(|live| live.reads.as_mut()?.front_mut());
+        let Some(read) = read.filter(|read| read.is_waiting) else {
+            return;
+        };
+        read.is_waiting = false;
+        self.on_page(session.index, messages, next, effects);
+        self.pump_reads(session.index, effects);
+    }
+
+    /// Delivers a page and notes where to go on.
+    fn on_page(
+        &mut self,
+        index: u32,
+        messages: Vec<Arc<Message>>,
+        next: Option<String>,
+        effects: &mut Effects,
+    ) {
+        let reads = self.sessions.at_mut(index).reads.as_mut();
+        let read = reads
+            .and_then(|reads| reads.front_mut())
+            .expect("a page is read for someone");
+        let (options, ids) = (read.options, [read.subscription_id]);
+        let filter = Arc::clone(&read.filter);
+        let is_done = advance(read, next);
+        if is_done {
+            self.sessions
+                .at_mut(index)
+                .reads
+                .as_mut()
+                .expect("just seen")
+                .pop_front();
+        }
+        if self
+            .subscriptions
+            .find(&filter)
+            .is_none_or(|id| !self.subscriptions.has(id, index))
+        {
+            return; // Unsubscribed meanwhile.
+        }
+        let mut ticket = Ticket::unawaited();
+        for message in &messages {
+            self.templates.clear();
+            let target = Target {
+                session: index,
+                options,
+                ids: &ids,
+                group: None,
+                is_retained: true,
+            };
+            debug_assert!(message.qos <= QoS::ExactlyOnce);
+            self.deliver_one(target, &mut LazyMessage::of(message), &mut ticket, effects);
+        }
+    }
+}
+
+/// Moves a read on; returns whether it is done.
+fn advance(read: &mut RetainedRead, next: Option<String>) -> bool {
+    read.after = next;
+    if read.after.is_some() {
+        return false;
+    }
+    if read.shard == read.last {
+        return true;
+    }
+    read.shard = ShardId(read.shard.0 + 1);
+    false
+}

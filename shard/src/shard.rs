@@ -1,0 +1,427 @@
+//! The shard: its tables, and the one way in.
+//!
+//! Always: `handle` does bounded work. What takes longer is cut into steps that the next
+//! [`Event::Tick`] goes on with; `next_deadline` then says "now".
+
+use crate::connection::{Connection, Stage};
+use crate::counters::Counters;
+use crate::deliver::{Recipient, Templates};
+use crate::groups::Groups;
+use crate::lanes::Lanes;
+use crate::map::Map;
+use crate::message::Message;
+use crate::pending::PendingTable;
+use crate::placement::Placement;
+use crate::random::Random;
+use crate::retained::RetainedStore;
+use crate::routes::Routes;
+use crate::session::Session;
+use crate::slots::Slots;
+use crate::subscribe::SubackWait;
+use crate::subscriptions::Subscriptions;
+use crate::sys::Sys;
+use crate::timers::Timers;
+use crate::{
+    Close, Config, ConnectionId, Effect, Effects, Event, Handoff, Listener, SessionId, Span, Time,
+};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a timer is for. Slot numbers are checked against the slot's own timer when it fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimerKey {
+    /// The connect timeout, or keep-alive.
+    Connection(u32),
+    /// Session expiry, will delay, or the deadline of a slow subscriber.
+    Session(u32),
+    /// `$SYS` is due.
+    Sys,
+}
+
+/// Why a connection is not read; several may hold at once.
+pub(crate) mod pause {
+    /// A lane that it feeds is full.
+    pub const LANE: u8 = 1;
+    /// Too many acknowledgements are owed to it.
+    pub const OWED: u8 = 2;
+    /// It does not read its own output.
+    pub const OUTPUT: u8 = 4;
+}
+
+/// The state and rules of one core's share of devices: a plain value.
+pub struct Shard {
+    pub(crate) config: Config,
+    pub(crate) placement: Placement,
+    pub(crate) now: Time,
+    pub(crate) random: Random,
+    pub(crate) connections: Vec<Option<Connection>>,
+    pub(crate) sessions: Slots<Session>,
+    /// Client identifier to session slot; sessions that are ending are not in it.
+    pub(crate) clients: Map<Box<str>, u32>,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) suback_waits: Slots<SubackWait>,
+    pub(crate) routes: Routes,
+    pub(crate) retained: RetainedStore<Arc<Message>>,
+    pub(crate) retained_bytes: usize,
+    pub(crate) groups: Groups,
+    pub(crate) lanes: Lanes,
+    pub(crate) pending: PendingTable,
+    pub(crate) timers: Timers<TimerKey>,
+    pub(crate) counters: Counters,
+    pub(crate) sys: Sys,
+    /// Sessions whose subscriptions are still being removed.
+    pub(crate) ending: VecDeque<u32>,
+    /// Connections that may be read again and have not gone on yet.
+    pub(crate) resumed: VecDeque<ConnectionId>,
+    /// Sessions that read retained messages and used up their turn.
+    pub(crate) reading: VecDeque<SessionId>,
+    /// Slot number from which a graceful stop goes on.
+    pub(crate) stopping: Option<usize>,
+    pub(crate) has_stopped: bool,
+    /// Kept between publishes so that none allocates.
+    pub(crate) recipients: Vec<Recipient>,
+    pub(crate) templates: Templates,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) forwarded: Vec<u8>,
+}
+
+/// Steps of deferred work per [`Event::Tick`].
+pub(crate) const STEPS_PER_TICK: usize = 1_000;
+
+impl Shard {
+    /// A shard without sessions.
+    pub fn new(config: Config, now: Time) -> Shard {
+        assert!(
+            config.shard.0 < config.shards,
+            "a shard is one of its shards"
+        );
+        let mut random = Random::new(config.seed);
+        let mut shard = Shard {
+            placement: Placement::new(config.shards, config.placement_seed),
+            now,
+            connections: Vec::new(),
+            sessions: Slots::default(),
+            clients: crate::map::map_with_seed(random.next()),
+            subscriptions: Subscriptions::new(random.next()),
+            suback_waits: Slots::default(),
+            routes: Routes::new(random.next()),
+            retained: RetainedStore::new(random.next()),
+            retained_bytes: 0,
+            groups: Groups::new(random.next()),
+            lanes: Lanes::new(config.shards),
+            pending: PendingTable::default(),
+            timers: Timers::new(now),
+            counters: Counters::default(),
+            sys: Sys::new(&config, now),
+            ending: VecDeque::new(),
+            resumed: VecDeque::new(),
+            reading: VecDeque::new(),
+            stopping: None,
+            has_stopped: false,
+            recipients: Vec::new(),
+            templates: Templates::default(),
+            scratch: Vec::new(),
+            forwarded: Vec::new(),
+            random,
+            config,
+        };
+        if let Some(first) = shard.sys.interval() {
+            shard.timers.schedule(now + first, TimerKey::Sys);
+        }
+        shard
+    }
+
+    /// The only way in: takes one event, pushes its effects, does bounded work and returns.
+    pub fn handle(&mut self, now: Time, event: Event<'_>, effects: &mut Effects) {
+        debug_assert!(now >= self.now, "time goes forwards");
+        self.now = now;
+        match event {
+            Event::Received { connection, bytes } => self.on_received(connection, bytes, effects),
+            Event::Frame { from, frame } => self.on_frame(from, frame, effects),
+            Event::Writable { connection } => self.on_writable(connection, effects),
+            Event::Accepted {
+                connection,
+                listener,
+                peer,
+            } => {
+                self.on_accepted(connection, listener, peer, effects);
+            }
+            Event::Adopted {
+                connection,
+                handoff,
+            } => {
+                self.on_adopted(connection, *handoff, effects);
+            }
+            Event::Closed { connection } => self.on_closed(connection, effects),
+            Event::LaneDrained { to } => self.resume_lane(to, effects),
+            Event::Committed { .. } => {}
+            Event::Tick => self.on_tick(effects),
+            Event::Stop => self.stopping = Some(0),
+        }
+        if !self.resumed.is_empty() {
+            self.go_on(effects);
+        }
+    }
+
+    /// When to call with [`Event::Tick`]; `None` if there is nothing to wait for.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let is_busy = !self.ending.is_empty()
+            || !self.resumed.is_empty()
+            || !self.reading.is_empty()
+            || self.groups.wants_turn()
+            || (self.stopping.is_some() && !self.has_stopped)
+            || self.lanes.wants_look();
+        if is_busy {
+            return Some(self.now);
+        }
+        match (self.timers.next_deadline(), self.retained.next_expiry()) {
+            (Some(timer), Some(expiry)) => Some(timer.min(expiry)),
+            (timer, expiry) => timer.or(expiry),
+        }
+    }
+
+    /// What has been counted so far, gauges brought up to date.
+    pub fn counters(&mut self) -> &Counters {
+        self.counters.sessions = self.clients.len() as u64;
+        self.counters.retained = self.retained.len() as u64;
+        &self.counters
+    }
+
+    fn on_accepted(
+        &mut self,
+        id: ConnectionId,
+        listener: Listener,
+        peer: SocketAddr,
+        effects: &mut Effects,
+    ) {
+        self.counters.sockets_accepted += 1;
+        if self.stopping.is_some() {
+            effects.push(Effect::Close {
+                connection: id,
+                how: Close::Abort,
+            });
+            return;
+        }
+        self.insert_connection(id, listener, peer);
+    }
+
+    fn insert_connection(&mut self, id: ConnectionId, listener: Listener, peer: SocketAddr) {
+        let index = id.index as usize;
+        if index >= self.connections.len() {
+            self.connections.resize_with(index + 1, || None);
+        }
+        assert!(
+            self.connections[index].is_none(),
+            "the driver reuses a slot that is in use"
+        );
+        let mut connection = Connection::new(id.generation, listener, peer, self.now);
+        let timeout = self.now + Span::from_ms(self.config.limits.connect_timeout_ms);
+        connection.timer = Some(
+            self.timers
+                .schedule(timeout, TimerKey::Connection(id.index)),
+        );
+        self.connections[index] = Some(connection);
+        self.counters.connections += 1;
+    }
+
+    fn on_adopted(&mut self, id: ConnectionId, handoff: Handoff, effects: &mut Effects) {
+        if self.stopping.is_some() {
+            effects.push(Effect::Close {
+                connection: id,
+                how: Close::Abort,
+            });
+            return;
+        }
+        self.insert_connection(id, handoff.listener, handoff.peer);
+        let connection = self.connection_mut(id).expect("just inserted");
+        connection.stage = Stage::AwaitConnect;
+        connection.extra = handoff.extra;
+        self.packets_from(id, handoff.received, effects);
+        self.websocket_input(id, &[], effects);
+    }
+
+    fn on_closed(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if let Some(connection) = self.remove_connection(id)
+            && let Some(session) = connection.session()
+        {
+            self.detach(session, true, effects);
+        }
+    }
+
+    /// The connection of this id, if it is alive.
+    pub(crate) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(id.index as usize)?.as_mut()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    /// The connection of this id, if it is alive.
+    pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        let connection = self.connections.get(id.index as usize)?.as_ref()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    /// Forgets a connection; its session is the caller's to detach.
+    pub(crate) fn remove_connection(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.connection(id)?;
+        let connection = self.connections[id.index as usize].take()?;
+        if let Some(timer) = connection.timer {
+            self.timers.cancel(timer);
+        }
+        self.counters.connections -= 1;
+        if connection.session().is_some() {
+            self.counters.clients_connected -= 1;
+        }
+        Some(connection)
+    }
+
+    /// Closes a connection and, if it has one, detaches its session.
+    pub(crate) fn close(
+        &mut self,
+        id: ConnectionId,
+        how: Close,
+        with_will: bool,
+        effects: &mut Effects,
+    ) {
+        let Some(connection) = self.remove_connection(id) else {
+            return;
+        };
+        effects.push(Effect::Close {
+            connection: id,
+            how,
+        });
+        if let Some(session) = connection.session() {
+            self.detach(session, with_will, effects);
+        }
+    }
+
+    /// Stops reading from a connection for a reason of [`pause`].
+    pub(crate) fn pause(&mut self, id: ConnectionId, reason: u8, effects: &mut Effects) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        if connection.paused_for == 0 {
+            effects.push(Effect::PauseReading { connection: id });
+        }
+        connection.paused_for |= reason;
+    }
+
+    /// Ends one reason for not reading; goes on with what has arrived meanwhile once none is left.
+    pub(crate) fn resume(&mut self, id: ConnectionId, reason: u8, effects: &mut Effects) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        if connection.paused_for & reason == 0 {
+            return;
+        }
+        connection.paused_for &= !reason;
+        if connection.paused_for != 0 {
+            return;
+        }
+        effects.push(Effect::ResumeReading { connection: id });
+        self.resumed.push_back(id);
+    }
+
+    /// Goes on with what connections have sent while they were paused. Never in the middle of
+    /// something else, so that no message is handled inside another.
+    fn go_on(&mut self, effects: &mut Effects) {
+        for _ in 0..STEPS_PER_TICK {
+            let Some(id) = self.resumed.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connection_mut(id) else {
+                continue;
+            };
+            let partial = std::mem::take(&mut connection.partial);
+            self.packets_from(id, partial, effects);
+            self.websocket_input(id, &[], effects);
+        }
+    }
+
+    /// A lane has room again: the connections that it held up go on.
+    pub(crate) fn resume_lane(&mut self, to: crate::ShardId, effects: &mut Effects) {
+        for _ in 0..STEPS_PER_TICK {
+            let Some(id) = self.lanes.next_resumable(to, effects) else {
+                return;
+            };
+            self.resume(id, pause::LANE, effects);
+        }
+        self.lanes.look_again(to);
+    }
+
+    fn on_writable(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let session = connection.session();
+        self.resume(id, pause::OUTPUT, effects);
+        if let Some(session) = session {
+            self.pump(session.index, effects);
+            self.pump_reads(session.index, effects);
+        }
+    }
+
+    fn on_tick(&mut self, effects: &mut Effects) {
+        if self.lanes.wants_look() {
+            self.lanes.looked();
+            for to in 0..self.config.shards {
+                self.resume_lane(crate::ShardId(to), effects);
+            }
+        }
+        for _ in 0..STEPS_PER_TICK {
+            let Some(key) = self.timers.pop_expired(self.now) else {
+                break;
+            };
+            match key {
+                TimerKey::Connection(index) => self.on_connection_timer(index, effects),
+                TimerKey::Session(index) => self.on_session_timer(index, effects),
+                TimerKey::Sys => self.on_sys_timer(effects),
+            }
+        }
+        self.expire_retained();
+        self.read_on(effects);
+        self.drain_groups(effects);
+        self.end_some_sessions(effects);
+        self.stop_some_connections(effects);
+    }
+
+    /// Asserts the invariants that span several tables. Costs time: for tests and the simulator.
+    pub fn check(&self) {
+        let mut connected = 0;
+        for (index, connection) in self.connections.iter().enumerate() {
+            let Some(connection) = connection else {
+                continue;
+            };
+            let Some(id) = connection.session() else {
+                continue;
+            };
+            connected += 1;
+            let session = self.sessions.get(id.index, id.generation);
+            let session = session.expect("a connection's session lives");
+            assert_eq!(session.connection.map(|c| c.index as usize), Some(index));
+        }
+        assert_eq!(connected, self.counters.clients_connected);
+        let mut subscriptions = 0;
+        for (index, session) in self.sessions.iter() {
+            if let Some(outbound) = &session.outbound {
+                outbound.check();
+            }
+            if !session.is_ending {
+                assert_eq!(self.clients.get(&session.client_id), Some(&index));
+                assert!(session.connection.is_some() || session.expiry_s > 0);
+            }
+            session.subscriptions.for_each(|filter, ()| {
+                assert!(
+                    self.subscriptions.has(filter, index),
+                    "both sides of a subscription"
+                );
+                subscriptions += 1;
+            });
+        }
+        assert_eq!(subscriptions, self.subscriptions.check());
+        self.lanes.check();
+        self.pending.check();
+        self.groups.check();
+        self.routes.check();
+    }
+}

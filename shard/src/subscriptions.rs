@@ -1,0 +1,186 @@
+//! Who on this shard wants which topics.
+//!
+//! Always: a filter is in the tree exactly while a session here subscribes to it or a group that
+//! lives here does. While a filter is being announced to other shards its entry bears the number
+//! of the announcement, and whoever needs the filter waits for it: the second subscriber joins the
+//! wait of the first.
+
+use crate::compact_map::CompactMap;
+use crate::filter_tree::{FilterId, FilterTree};
+use crate::map::{Map, map_with_seed};
+use crate::{RequestId, ShardId};
+use mqtt_v5_codec::SubscriptionOptions;
+
+/// What a subscription grants, packed: there may be millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// v5 subscription identifier; 0 for none.
+    pub subscription_id: u32,
+    options: u8,
+}
+
+impl Grant {
+    /// Packs.
+    pub fn new(options: SubscriptionOptions, subscription_id: u32) -> Grant {
+        Grant {
+            subscription_id,
+            options: options.to_bits(),
+        }
+    }
+
+    /// Unpacks.
+    pub fn options(self) -> SubscriptionOptions {
+        SubscriptionOptions::from_bits(self.options).expect("packed by new")
+    }
+}
+
+/// Everybody on this shard who wants one filter.
+#[derive(Debug, Default)]
+pub struct FilterEntry {
+    /// Sessions, by slot.
+    pub subscribers: CompactMap<u32, Grant>,
+    /// Groups that live here, by slot.
+    pub groups: Option<Box<Vec<u32>>>,
+    /// The announcement under way; 0 for none.
+    pub announcement: u64,
+}
+
+/// Who waits until other shards know a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A SUBACK; see `subscribe.rs`.
+    Suback(u32),
+    /// Another shard's session that joins a group here.
+    Join {
+        /// Who.
+        to: ShardId,
+        /// In its numbering.
+        request: RequestId,
+    },
+}
+
+#[derive(Debug)]
+struct Announcement {
+    filter: FilterId,
+    awaiting: u32,
+    waiters: Vec<Waiter>,
+}
+
+/// The table.
+pub struct Subscriptions {
+    tree: FilterTree<FilterEntry>,
+    announcements: Map<u64, Announcement>,
+    last_announcement: u64,
+}
+
+impl Subscriptions {
+    /// Empty.
+    pub fn new(seed: u64) -> Subscriptions {
+        Subscriptions {
+            tree: FilterTree::new(seed),
+            announcements: map_with_seed(seed.wrapping_add(1)),
+            last_announcement: 0,
+        }
+    }
+
+    /// The entry of a filter, made if need be; whether it is new.
+    pub fn entry(&mut self, filter: &str) -> (FilterId, bool) {
+        let before = self.tree.len();
+        let id = self.tree.insert_with(filter, FilterEntry::default);
+        (id, self.tree.len() > before)
+    }
+
+    /// A filter's number, if anybody here wants it.
+    pub fn find(&self, filter: &str) -> Option<FilterId> {
+        self.tree.find(filter)
+    }
+
+    /// What is known of a filter.
+    pub fn get_mut(&mut self, id: FilterId) -> &mut FilterEntry {
+        self.tree.value_mut(id)
+    }
+
+    /// Removes a filter that nobody wants any more; returns its text.
+    pub fn remove_if_unused(&mut self, id: FilterId) -> Option<Box<str>> {
+        let entry = self.tree.value(id);
+        if !entry.subscribers.is_empty() || entry.groups.is_some() {
+            return None;
+        }
+        let filter = self.tree.filter(id).to_string().into_boxed_str();
+        self.tree.remove(id);
+        Some(filter)
+    }
+
+    /// Visits every filter that matches a topic.
+    pub fn for_each_match(&self, topic: &str, mut visit: impl FnMut(&FilterEntry)) {
+        self.tree.for_each_match(topic, |_, entry| visit(entry));
+    }
+
+    /// Begins to announce a filter to so many shards; returns the announcement's number.
+    pub fn announce(&mut self, id: FilterId, shards: u32) -> u64 {
+        assert!(shards > 0, "nobody to tell");
+        self.last_announcement += 1;
+        let number = self.last_announcement;
+        let entry = self.tree.value_mut(id);
+        assert_eq!(entry.announcement, 0, "announced once");
+        entry.announcement = number;
+        let announcement = Announcement {
+            filter: id,
+            awaiting: shards,
+            waiters: Vec::new(),
+        };
+        self.announcements.insert(number, announcement);
+        number
+    }
+
+    /// Lets somebody wait for a filter's announcement; returns whether there is one to wait for.
+    pub fn wait(&mut self, id: FilterId, waiter: Waiter) -> bool {
+        let number = self.tree.value(id).announcement;
+        match self.announcements.get_mut(&number) {
+            Some(announcement) if number != 0 => {
+                announcement.waiters.push(waiter);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// One more shard knows; returns who need wait no longer.
+    pub fn on_announced(&mut self, number: u64) -> Vec<Waiter> {
+        let announcement = self
+            .announcements
+            .get_mut(&number)
+            .expect("announced until all know");
+        announcement.awaiting -= 1;
+        if announcement.awaiting > 0 {
+            return Vec::new();
+        }
+        let announcement = self.announcements.remove(&number).expect("just seen");
+        // The filter may be gone, and its number in use for another.
+        if let Some(entry) = self.tree.get_mut(announcement.filter)
+            && entry.announcement == number
+        {
+            entry.announcement = 0;
+        }
+        announcement.waiters
+    }
+
+    /// Whether a session subscribes to a filter.
+    pub fn has(&self, filter: FilterId, session: u32) -> bool {
+        self.tree.value(filter).subscribers.get(session).is_some()
+    }
+
+    /// Asserts what always holds; returns the number of subscriptions.
+    pub fn check(&self) -> usize {
+        self.tree.check();
+        let mut count = 0;
+        self.tree.for_each(|_, entry| {
+            assert!(
+                !entry.subscribers.is_empty() || entry.groups.is_some(),
+                "an unused filter"
+            );
+            count += entry.subscribers.len();
+        });
+        count
+    }
+}

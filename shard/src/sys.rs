@@ -1,0 +1,169 @@
+//! `$SYS/broker/…`: what the broker says about itself, under the names that mosquitto uses.
+//!
+//! Every shard counts for itself and tells shard 0, which adds up and publishes at each interval.
+
+use crate::counters::Counters;
+use crate::message::MessageView;
+use crate::shard::{Shard, TimerKey};
+use crate::{Config, Effects, Frame, ShardId, Span, Time};
+use mqtt_v5_codec::QoS;
+
+/// What shard 0 knows of all.
+#[derive(Debug)]
+pub struct Sys {
+    interval_s: u32,
+    started: Time,
+    /// The last counts of each shard; only on shard 0.
+    counted: Vec<Counters>,
+    loads: [Load; LOADS.len()],
+}
+
+/// Moving averages of one counter over 1, 5 and 15 minutes, per minute.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    last: u64,
+    averages: [f64; 3],
+}
+
+/// Counters with averages, under their names.
+const LOADS: [(&str, fn(&Counters) -> u64); 7] = [
+    ("messages/received", |c| c.packets_received),
+    ("messages/sent", |c| c.packets_sent),
+    ("publish/received", |c| c.publish_received),
+    ("publish/sent", |c| c.publish_sent),
+    ("bytes/received", |c| c.bytes_received),
+    ("bytes/sent", |c| c.bytes_sent),
+    ("connections", |c| c.connects_accepted),
+];
+
+/// Minutes of the three averages.
+const MINUTES: [f64; 3] = [1.0, 5.0, 15.0];
+
+impl Sys {
+    /// Nothing counted yet.
+    pub fn new(config: &Config, now: Time) -> Sys {
+        Sys {
+            interval_s: config.limits.sys_interval_s,
+            started: now,
+            counted: vec![Counters::default(); config.shards as usize],
+            loads: [Load::default(); LOADS.len()],
+        }
+    }
+
+    /// Time between two publications; `None` if they are switched off.
+    pub fn interval(&self) -> Option<Span> {
+        (self.interval_s > 0).then(|| Span::from_s(u64::from(self.interval_s)))
+    }
+
+    /// Another shard has counted.
+    pub fn on_counted(&mut self, from: ShardId, counters: Counters) {
+        self.counted[from.index()] = counters;
+    }
+
+    fn total(&self) -> Counters {
+        let mut total = Counters::default();
+        self.counted.iter().for_each(|counters| total.add(counters));
+        total
+    }
+
+    /// Topics below `$SYS/broker/` and their values.
+    fn report(&mut self, now: Time) -> Vec<(String, String)> {
+        let total = self.total();
+        let mut rows = vec![
+            (
+                "version".into(),
+                concat!("meshring version ", env!("CARGO_PKG_VERSION")).into(),
+            ),
+            (
+                "uptime".into(),
+                format!("{} seconds", now.since(self.started).0 / 1_000_000),
+            ),
+        ];
+        for (topic, value) in [
+            ("clients/connected", total.clients_connected),
+            ("clients/active", total.clients_connected),
+            (
+                "clients/disconnected",
+                total.sessions.saturating_sub(total.clients_connected),
+            ),
+            (
+                "clients/inactive",
+                total.sessions.saturating_sub(total.clients_connected),
+            ),
+            ("clients/total", total.sessions),
+            ("clients/maximum", total.clients_maximum),
+            ("clients/expired", total.sessions_expired),
+            ("messages/received", total.packets_received),
+            ("messages/sent", total.packets_sent),
+            ("messages/stored", total.stored_messages + total.retained),
+            (
+                "store/messages/count",
+                total.stored_messages + total.retained,
+            ),
+            ("store/messages/bytes", total.stored_bytes),
+            ("retained messages/count", total.retained),
+            ("subscriptions/count", total.subscriptions),
+            ("shared_subscriptions/count", total.subscriptions_shared),
+            ("publish/messages/received", total.publish_received),
+            ("publish/messages/sent", total.publish_sent),
+            ("publish/messages/dropped", dropped(&total)),
+            ("publish/bytes/received", total.publish_bytes_received),
+            ("publish/bytes/sent", total.publish_bytes_sent),
+            ("bytes/received", total.bytes_received),
+            ("bytes/sent", total.bytes_sent),
+        ] {
+            rows.push((topic.into(), value.to_string()));
+        }
+        let minutes = f64::from(self.interval_s) / 60.0;
+        for (load, (name, count)) in self.loads.iter_mut().zip(LOADS) {
+            let value = count(&total);
+            let rate = value.saturating_sub(load.last) as f64 / minutes;
+            load.last = value;
+            for (average, window) in load.averages.iter_mut().zip(MINUTES) {
+                let keep = (-minutes / window).exp();
+                *average = *average * keep + rate * (1.0 - keep);
+                rows.push((format!("load/{name}/{window}min"), format!("{average:.2}")));
+            }
+        }
+        rows
+    }
+}
+
+fn dropped(total: &Counters) -> u64 {
+    total.dropped_slow
+        + total.dropped_queue_full
+        + total.dropped_not_authorized
+        + total.dropped_lane_full
+        + total.dropped_too_large
+        + total.dropped_expired
+}
+
+impl Shard {
+    pub(crate) fn on_sys_timer(&mut self, effects: &mut Effects) {
+        let Some(interval) = self.sys.interval() else {
+            return;
+        };
+        self.timers.schedule(self.now + interval, TimerKey::Sys);
+        let counters = self.counters().clone();
+        let first = ShardId(0);
+        if self.config.shard != first {
+            self.lanes
+                .send(first, Frame::Counted(Box::new(counters)), effects);
+            return;
+        }
+        self.sys.on_counted(first, counters);
+        for (topic, value) in self.sys.report(self.now) {
+            let topic = format!("$SYS/broker/{topic}");
+            let view = MessageView {
+                topic: &topic,
+                forwarded: &[],
+                payload: value.as_bytes(),
+                qos: QoS::AtMostOnce,
+                retain: true,
+                expires: None,
+                publisher: None,
+            };
+            self.publish_own(view, effects);
+        }
+    }
+}
