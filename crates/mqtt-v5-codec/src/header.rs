@@ -176,9 +176,12 @@ mod tests {
                 "{bytes:02X?}"
             );
         }
-        let header = FixedHeader::parse(bytes).ok().flatten();
-        let found = header.map(|header| (header.header_bytes, header.body_bytes));
-        assert_eq!(found, expected, "{bytes:02X?}");
+        let header = FixedHeader::parse(bytes);
+        let found = header.map(|header| {
+            let header = header.expect("is whole");
+            (header.header_bytes, header.body_bytes)
+        });
+        assert_eq!(found.ok(), expected, "{bytes:02X?}");
     }
 
     #[test]

@@ -344,3 +344,26 @@ fn properties_have_their_numbers() {
         \x18\x18\0\0\0\x03\x02\0\0\0\x02\x01\x01\x08\0\x01r\x09\0\x01d\x03\0\x01c\0\x01w\0\x01p";
     check(Version::V5, bytes, &connect.into());
 }
+
+#[test]
+fn lists_differ_when_one_of_their_entries_does() {
+    let read = |first, body| decode(Version::V311, first, body).unwrap();
+    assert_ne!(
+        read(0x82, b"\0\x01\0\x01a\0"),
+        read(0x82, b"\0\x01\0\x01a\x01")
+    );
+    assert_ne!(
+        read(0x82, b"\0\x01\0\x01a\0"),
+        read(0x82, b"\0\x01\0\x01a\0\0\0\0")
+    );
+    assert_ne!(read(0xA2, b"\0\x01\0\x01a"), read(0xA2, b"\0\x01\0\x01b"));
+    assert_ne!(read(0x90, b"\0\x01\0"), read(0x90, b"\0\x01\x01"));
+    let publish = |body| decode(Version::V5, 0x30, body).unwrap();
+    let pair = publish(b"\0\x01t\x07\x26\0\x01a\0\x01b");
+    assert_ne!(pair, publish(b"\0\x01t\x07\x26\0\x01a\0\x01c"));
+    assert_ne!(pair, publish(b"\0\x01t\0"));
+    assert_ne!(
+        publish(b"\0\x01t\x02\x0B\x01"),
+        publish(b"\0\x01t\x02\x0B\x02")
+    );
+}
