@@ -267,7 +267,9 @@ impl Inner {
             for core in 0..self.cores.len() {
                 self.carry_out(core);
             }
-            if !self.deliver_frames() {
+            let delivered = self.deliver_frames();
+            // An adoption gives another shard, already carried out, something to do.
+            if !delivered && self.cores.iter().all(|core| core.effects.is_empty()) {
                 break;
             }
         }
