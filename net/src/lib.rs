@@ -1,12 +1,17 @@
 //! The driver of Meshring: runs one [`shard::Shard`] per thread over io_uring or epoll, and
 //! connects the shards with rings. See [`start`].
 
+/// Where `flags.rs` finds its atomics; the model checker gives it others.
+mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
 mod backend;
 mod clock;
 mod config;
 mod driver;
 mod epoll;
 mod error;
+mod flags;
 mod handler;
 mod links;
 mod listen;
@@ -23,3 +28,6 @@ pub use error::{JoinError, StartError};
 pub use handler::Handler;
 pub use server::{Server, Stopper, start, start_with};
 pub use wake::Wake;
+
+#[cfg(test)]
+mod flags_model;

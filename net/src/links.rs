@@ -2,10 +2,11 @@
 //! for reply frames, and one for parcels, which are connections on their way home.
 //!
 //! Whoever finds a ring full leaves the rest with itself, in order, and says so in a flag next to
-//! the ring; the other side, having made room, sees the flag and wakes it. Flag and ring are the
-//! same game as in `wake.rs`, with the same two fences. Rings are bounded by
-//! `shard::limits`, parcels that wait for a ring by the connections that a shard may have.
+//! the ring; the other side, having made room, sees the flag and wakes it (`flags.rs`). Rings are
+//! bounded by `shard::limits`, parcels that wait for a ring by the connections that a shard may
+//! have.
 
+use crate::flags::Blocked;
 use crate::wake::Wake;
 use rtrb::{Consumer, Producer, RingBuffer};
 use shard::limits::{REPLY_LANE, REQUEST_LANE};
@@ -13,7 +14,6 @@ use shard::{Effects, Frame, Handoff, Lane, ShardId};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Parcels that a ring holds.
 const PARCEL_LANE: usize = 256;
@@ -29,6 +29,14 @@ pub(crate) struct Parcel {
     pub(crate) output: Vec<u8>,
 }
 
+/// Which rings did not take everything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leftovers {
+    requests: bool,
+    replies: bool,
+    parcels: bool,
+}
+
 /// One direction's rings at their sending end.
 #[derive(Debug)]
 struct Outgoing {
@@ -36,8 +44,9 @@ struct Outgoing {
     replies: Producer<Frame>,
     parcels: Producer<Parcel>,
     parcels_waiting: VecDeque<Parcel>,
-    /// Set by us when something did not fit, taken back by the other side when it has made room.
-    is_blocked: Arc<AtomicBool>,
+    left: Leftovers,
+    /// Tells the other side so.
+    blocked: Arc<Blocked>,
     /// The request lane was once found full and the shard has not yet been told that it drained.
     was_full: bool,
     /// All staged requests have moved since; the shard is to be told.
@@ -50,10 +59,15 @@ pub(crate) struct Incoming {
     pub(crate) requests: Consumer<Frame>,
     pub(crate) replies: Consumer<Frame>,
     pub(crate) parcels: Consumer<Parcel>,
-    sender_is_blocked: Arc<AtomicBool>,
+    sender_blocked: Arc<Blocked>,
 }
 
 impl Incoming {
+    /// To be called before anything is taken: whether the sender waits for room.
+    pub(crate) fn lower_blocked(&self) -> bool {
+        self.sender_blocked.lower()
+    }
+
     /// Whether there is nothing to take.
     pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.replies.is_empty() && self.parcels.is_empty()
@@ -74,19 +88,20 @@ fn ring() -> (Outgoing, Incoming) {
     let (requests, requests_end) = RingBuffer::new(REQUEST_LANE);
     let (replies, replies_end) = RingBuffer::new(REPLY_LANE);
     let (parcels, parcels_end) = RingBuffer::new(PARCEL_LANE);
-    let is_blocked = Arc::new(AtomicBool::new(false));
+    let blocked = Arc::new(Blocked::default());
     let incoming = Incoming {
         requests: requests_end,
         replies: replies_end,
         parcels: parcels_end,
-        sender_is_blocked: Arc::clone(&is_blocked),
+        sender_blocked: Arc::clone(&blocked),
     };
     let outgoing = Outgoing {
         requests,
         replies,
         parcels,
         parcels_waiting: VecDeque::new(),
-        is_blocked,
+        left: Leftovers::default(),
+        blocked,
         was_full: false,
         has_drained: false,
     };
@@ -106,37 +121,34 @@ fn fill<T>(ring: &mut Producer<T>, waiting: &mut VecDeque<T>) -> usize {
 }
 
 impl Outgoing {
-    /// Moves what fits of everything; returns whether anything moved.
-    fn fill_all(&mut self, effects: &mut Effects, to: ShardId) -> bool {
+    /// Moves what fits of everything, and notes whether that is all; returns whether anything moved.
+    fn push(&mut self, effects: &mut Effects, to: ShardId) -> bool {
         // Every outstanding request has room for its reply (`limits.rs`), so nothing of this stays.
         let mut moved = fill(&mut self.replies, effects.staged(to, Lane::Reply));
         moved += fill(&mut self.requests, effects.staged(to, Lane::Request));
         moved += fill(&mut self.parcels, &mut self.parcels_waiting);
-        moved > 0
-    }
-
-    fn has_leftovers(&self, effects: &mut Effects, to: ShardId) -> bool {
-        !effects.staged(to, Lane::Request).is_empty()
-            || !effects.staged(to, Lane::Reply).is_empty()
-            || !self.parcels_waiting.is_empty()
-    }
-
-    /// [`Outgoing::fill_all`], and if something did not fit, asks to be woken when there is room.
-    fn push(&mut self, effects: &mut Effects, to: ShardId) -> bool {
-        let mut moved = self.fill_all(effects, to);
-        if self.has_leftovers(effects, to) && !self.is_blocked.load(Ordering::Relaxed) {
-            self.is_blocked.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            // Room that was made before the flag could be seen would go unnoticed.
-            moved |= self.fill_all(effects, to);
+        self.left = Leftovers {
+            requests: !effects.staged(to, Lane::Request).is_empty(),
+            replies: !effects.staged(to, Lane::Reply).is_empty(),
+            parcels: !self.parcels_waiting.is_empty(),
+        };
+        if self.left.requests || self.left.replies || self.left.parcels {
+            self.blocked.raise();
         }
-        if !effects.staged(to, Lane::Request).is_empty() {
+        if self.left.requests {
             self.was_full = true;
         } else if self.was_full {
             self.was_full = false;
             self.has_drained = true;
         }
-        moved
+        moved > 0
+    }
+
+    /// Whether some of what did not fit would fit now.
+    fn has_room(&self) -> bool {
+        (self.left.requests && !self.requests.is_full())
+            || (self.left.replies && !self.replies.is_full())
+            || (self.left.parcels && !self.parcels.is_full())
     }
 }
 
@@ -197,7 +209,7 @@ impl Links {
         self.outgoing
             .iter()
             .flatten()
-            .any(|outgoing| outgoing.has_drained)
+            .any(|outgoing| outgoing.has_drained || outgoing.has_room())
             || self
                 .incoming
                 .iter()
@@ -214,11 +226,9 @@ impl Links {
             .sum()
     }
 
-    /// After having taken from the rings of `incoming`: wakes its sender if that waits for room.
-    pub(crate) fn made_room(&self, from: ShardId, incoming: &Incoming) {
-        fence(Ordering::SeqCst);
-        if incoming.sender_is_blocked.load(Ordering::Relaxed) {
-            incoming.sender_is_blocked.store(false, Ordering::Relaxed);
+    /// After something has been taken: wakes the sender if it waits for room.
+    pub(crate) fn made_room(&self, from: ShardId, incoming: &Incoming, was_blocked: bool) {
+        if was_blocked || incoming.sender_blocked.is_raised() {
             self.wakes[from.index()].wake();
         }
     }

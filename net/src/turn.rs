@@ -122,33 +122,32 @@ impl<H: Handler> Driver<H> {
             let Some(mut incoming) = self.links.incoming[index].take() else {
                 continue;
             };
+            if incoming.is_empty() {
+                self.links.incoming[index] = Some(incoming);
+                continue;
+            }
             let from = ShardId(index as u16);
-            let mut taken = 0;
+            let was_blocked = incoming.lower_blocked();
             // Replies first: they give back credits, which requests take.
             for _ in 0..FRAMES_PER_TURN {
                 let Ok(frame) = incoming.replies.pop() else {
                     break;
                 };
                 self.handle(Event::Frame { from, frame });
-                taken += 1;
             }
             for _ in 0..FRAMES_PER_TURN {
                 let Ok(frame) = incoming.requests.pop() else {
                     break;
                 };
                 self.handle(Event::Frame { from, frame });
-                taken += 1;
             }
             for _ in 0..PARCELS_PER_TURN {
                 let Ok(parcel) = incoming.parcels.pop() else {
                     break;
                 };
                 self.adopt(backend, parcel);
-                taken += 1;
             }
-            if taken > 0 {
-                self.links.made_room(from, &incoming);
-            }
+            self.links.made_room(from, &incoming, was_blocked);
             self.links.incoming[index] = Some(incoming);
         }
     }

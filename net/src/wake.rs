@@ -1,38 +1,12 @@
 //! How one shard wakes another: a flag that says that it sleeps, and an eventfd.
 //!
 //! A shard that goes to sleep announces it, looks at its rings once more, and only then waits.
-//! Whoever puts something into a ring looks at the flag afterwards. Each side writes one place and
-//! then reads the other's, so both need a full fence between the two: without it, both could read
-//! the old value, and the sleeper would sleep on a full ring. The flag is taken back by the first
-//! who raises the signal, so a sleeper is signalled once, by whomever.
+//! Whoever puts something into a ring, or makes room in one, looks at the flag afterwards.
 
+use crate::flags::Sleeping;
 use crate::sys::Signal;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-
-/// Whether a shard sleeps, or is about to.
-#[derive(Debug, Default)]
-struct Sleeping(AtomicBool);
-
-impl Sleeping {
-    /// The owner: "I am going to sleep". Look at the rings once more after this.
-    fn announce(&self) {
-        self.0.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The owner: "I am awake".
-    fn retract(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Somebody else, after filling a ring: whether it falls to the caller to raise the signal.
-    fn claim(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
-    }
-}
 
 /// Wakes one shard.
 #[derive(Debug)]
@@ -78,20 +52,8 @@ mod tests {
     use super::*;
     use crate::sys::Epoll;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
-
-    #[test]
-    fn a_sleeper_is_signalled_once() {
-        let sleeping = Sleeping::default();
-        assert!(!sleeping.claim());
-        sleeping.announce();
-        assert!(sleeping.claim());
-        assert!(!sleeping.claim());
-        sleeping.announce();
-        sleeping.retract();
-        assert!(!sleeping.claim());
-    }
 
     /// Two threads hand a number to and fro, each sleeping until the other has raised it. A lost
     /// wake-up shows as a wait that times out.

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 use net::{DriverChoice, Handler, Server, ServerConfig, StartError, Tuning};
-use shard::{Close, ConnectionId, Effect, Effects, Event, ShardId, Time};
+use shard::{Close, ConnectionId, Effect, Effects, Event, Frame, Handoff, Listener, ShardId, Time};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -207,4 +207,20 @@ macro_rules! on_both_drivers {
             $(#[test] fn $name() { super::$name(net::DriverChoice::IoUring); })*
         }
     };
+}
+
+/// The smallest frame there is.
+pub fn frame() -> Frame {
+    Frame::Nothing
+}
+
+/// A handoff that carries only bytes.
+pub fn handoff(received: Vec<u8>) -> Box<Handoff> {
+    Box::new(Handoff {
+        listener: Listener::Mqtt,
+        peer: "127.0.0.1:1".parse().unwrap(),
+        is_websocket: false,
+        received,
+        undecoded: Vec::new(),
+    })
 }
