@@ -50,10 +50,10 @@ fn moving_script(shard: ShardId) -> Script {
             handoff,
         } => {
             let home = b"0123"[usize::from(shard.0)];
-            assert_ne!(handoff.received[0], home);
+            assert_ne!(handoff.received()[0], home);
             effects
                 .outbox(connection)
-                .extend_from_slice(&[home, handoff.received[1]]);
+                .extend_from_slice(&[home, handoff.received()[1]]);
         }
         Event::Closed { connection } => {
             is_accepted.remove(&connection);
@@ -135,7 +135,7 @@ fn restless_script(shard: ShardId) -> Script {
         } => {
             effects
                 .outbox(connection)
-                .extend_from_slice(&handoff.received);
+                .extend_from_slice(handoff.received());
         }
         _ => {}
     })

@@ -4,7 +4,9 @@
 
 mod harness;
 
-use harness::{PATIENCE, Script, close, config, echo, exchange, frame, read, serve, tuning};
+use harness::{
+    PATIENCE, Script, close, config, echo, exchange, frame, number, read, serve, tuning,
+};
 use net::{DriverChoice, Handler, JoinError, ServerConfig, StartError, Tuning};
 use shard::{Close, Commit, ConnectionId, Effect, Effects, Event, Listener, ShardId, Span, Time};
 use std::io::Write;
@@ -35,11 +37,11 @@ fn a_frame_wakes_a_sleeping_shard(driver: DriverChoice) {
         Box::new(move |event, effects| match event {
             Event::Received { connection, .. } => {
                 client = Some(connection);
-                effects.push_frame(ShardId(1 - shard.0), frame());
+                effects.push_frame(ShardId(1 - shard.0), frame(0));
             }
             Event::Frame { from, .. } => match client.take() {
                 Some(client) => effects.outbox(client).push(b'!'),
-                None => effects.push_frame(from, frame()),
+                None => effects.push_frame(from, frame(0)),
             },
             _ => {}
         })
@@ -64,8 +66,8 @@ fn a_full_lane_drains_and_says_so(driver: DriverChoice) {
         Box::new(move |event, effects| match event {
             Event::Received { connection, .. } => {
                 client = Some(connection);
-                for _ in 0..FRAMES {
-                    effects.push_frame(ShardId(1 - shard.0), frame());
+                for place in 0..FRAMES {
+                    effects.push_frame(ShardId(1 - shard.0), frame(place));
                 }
             }
             Event::LaneDrained { to } => {
@@ -73,7 +75,8 @@ fn a_full_lane_drains_and_says_so(driver: DriverChoice) {
                 assert_eq!(effects.staged_requests(to), 0);
                 effects.outbox(client.unwrap()).push(b'!');
             }
-            Event::Frame { .. } => {
+            Event::Frame { frame, .. } => {
+                assert_eq!(number(&frame), frames % FRAMES, "out of order");
                 frames += 1;
                 if frames.is_multiple_of(FRAMES) {
                     sender.send(frames / FRAMES).unwrap();
@@ -107,7 +110,7 @@ fn many_shards_talk_to_each_other(driver: DriverChoice) {
         let mut frames = [0_usize; SHARDS as usize];
         let mut has_begun = false;
         Box::new(move |event, effects| {
-            let Event::Frame { from, .. } = event else {
+            let Event::Frame { from, frame } = event else {
                 // The client's one byte starts one shard, whose frames start the others.
                 if matches!(event, Event::Received { .. }) && !has_begun {
                     has_begun = true;
@@ -119,6 +122,7 @@ fn many_shards_talk_to_each_other(driver: DriverChoice) {
                 has_begun = true;
                 flood(shard, effects);
             }
+            assert_eq!(number(&frame), frames[from.index()], "out of order");
             frames[from.index()] += 1;
             if frames.iter().sum::<usize>() == FRAMES * (usize::from(SHARDS) - 1) {
                 sender.send(frames).unwrap();
@@ -127,8 +131,8 @@ fn many_shards_talk_to_each_other(driver: DriverChoice) {
     };
     fn flood(shard: ShardId, effects: &mut Effects) {
         for to in (0..SHARDS).map(ShardId).filter(|&to| to != shard) {
-            for _ in 0..FRAMES {
-                effects.push_frame(to, frame());
+            for place in 0..FRAMES {
+                effects.push_frame(to, frame(place));
             }
         }
     }

@@ -17,3 +17,20 @@ pub struct Handoff {
     /// The state of its WebSocket, if it has one.
     pub(crate) extra: Option<Box<Extra>>,
 }
+
+impl Handoff {
+    /// Of a connection that has sent `received` and whose bytes are in no frames.
+    pub fn new(listener: Listener, peer: SocketAddr, received: Vec<u8>) -> Handoff {
+        Handoff {
+            listener,
+            peer,
+            received,
+            extra: None,
+        }
+    }
+
+    /// All that was received and not yet interpreted.
+    pub fn received(&self) -> &[u8] {
+        &self.received
+    }
+}

@@ -209,18 +209,26 @@ macro_rules! on_both_drivers {
     };
 }
 
-/// The smallest frame there is.
-pub fn frame() -> Frame {
-    Frame::Nothing
+/// A frame of the request lane that carries a number.
+pub fn frame(number: usize) -> Frame {
+    Frame::RouteRemove {
+        filters: vec![number.to_string().into_boxed_str()],
+    }
+}
+
+/// The number of a frame of [`frame`].
+pub fn number(frame: &Frame) -> usize {
+    match frame {
+        Frame::RouteRemove { filters } => filters[0].parse().unwrap(),
+        other => panic!("not sent by a test: {other:?}"),
+    }
 }
 
 /// A handoff that carries only bytes.
 pub fn handoff(received: Vec<u8>) -> Box<Handoff> {
-    Box::new(Handoff {
-        listener: Listener::Mqtt,
-        peer: "127.0.0.1:1".parse().unwrap(),
-        is_websocket: false,
+    Box::new(Handoff::new(
+        Listener::Mqtt,
+        "127.0.0.1:1".parse().unwrap(),
         received,
-        undecoded: Vec::new(),
-    })
+    ))
 }
