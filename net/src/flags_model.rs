@@ -70,11 +70,20 @@ fn a_receiver_that_sleeps_on_a_full_ring_has_been_signalled() {
 
 #[test]
 fn a_sender_that_sleeps_on_leftovers_has_been_signalled() {
-    loom::model(|| {
+    // Whether it has been blocked before.
+    for was_blocked in [false, true] {
+        sleep_on_leftovers(was_blocked);
+    }
+}
+
+fn sleep_on_leftovers(was_blocked: bool) {
+    loom::model(move || {
         // The ring of one place is full, and the sender has two more to push.
         let pair = Arc::new(Pair::default());
         pair.pushed.store(1, Ordering::Relaxed);
-        pair.blocked.raise();
+        if was_blocked {
+            pair.blocked.raise();
+        }
         let receiver = thread::spawn({
             let pair = Arc::clone(&pair);
             move || {
