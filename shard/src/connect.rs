@@ -107,6 +107,10 @@ impl Shard {
                 "an empty client identifier needs clean session",
             ));
         }
+        if connect.client_id.is_empty() && connect.version == Version::V31 {
+            // 3.1 asks for 1 to 23 characters. More are served; none is not.
+            return Err((ClientIdentifierNotValid, "the client identifier is empty"));
+        }
         if let Some(will) = &connect.will {
             if topic::levels(will.topic) > self.config.limits.topic_levels_max {
                 return Err((TopicNameInvalid, "the will's topic has too many levels"));
