@@ -46,7 +46,7 @@ pub struct Connection {
     pub packet_bytes_max: u32,
     /// The pending timer.
     pub timer: Option<TimerId>,
-    /// When bytes last arrived.
+    /// When the last whole packet arrived, or reading was resumed: keep-alive counts packets.
     pub received_at: Time,
     /// Bytes of a packet that is not complete, or that wait while reading is paused.
     pub partial: Vec<u8>,

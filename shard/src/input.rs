@@ -8,7 +8,7 @@ use crate::{Close, ConnectionId, Effect, Effects, Handoff, Level};
 use http::{Opcode, Upgrade, WsEvent};
 use mqtt_v5_codec::{
     Connack, DecodeError, Disconnect, DisconnectProperties, FixedHeader, Packet, PacketKind,
-    ReasonCode, Version, decode,
+    ReasonCode, Version, connect_version, decode,
 };
 
 /// Subprotocols of MQTT over WebSocket. [MQTT-6.0.0-3]
@@ -16,11 +16,9 @@ const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 impl Shard {
     pub(crate) fn on_received(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) {
-        let now = self.now;
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
-        connection.received_at = now;
         let is_paused = connection.paused_for != 0;
         let stage = connection.stage;
         let is_websocket = connection.is_websocket();
@@ -151,6 +149,12 @@ impl Shard {
             }
             self.bound_output(id, effects);
         }
+        let now = self.now;
+        if consumed > 0
+            && let Some(connection) = self.connection_mut(id)
+        {
+            connection.received_at = now;
+        }
         consumed
     }
 
@@ -229,7 +233,7 @@ impl Shard {
         };
         if connection.stage == Stage::AwaitConnect && header.kind() == PacketKind::Connect {
             let body = &packet[header.header_bytes..];
-            if let Some(version) = spoken_version(body) {
+            if let Some(version) = connect_version(body) {
                 connection.version = version;
                 let is_answered = version == Version::V5
                     || error.reason == ReasonCode::UnsupportedProtocolVersion;
@@ -480,18 +484,5 @@ impl Shard {
         });
         http::write_close(effects.outbox(id), code, why);
         self.close(id, Close::Flush, true, effects);
-    }
-}
-
-/// The version whose shape a CONNECT has, judged by its protocol level alone, so that a refusal
-/// can be written in that shape.
-fn spoken_version(body: &[u8]) -> Option<Version> {
-    let name_bytes = u16::from_be_bytes([*body.first()?, *body.get(1)?]) as usize;
-    let name = body.get(2..2 + name_bytes)?;
-    let level = *body.get(2 + name_bytes)?;
-    match (name, level) {
-        (b"MQIsdp" | b"MQTT", 5..) => Some(Version::V5),
-        (b"MQIsdp" | b"MQTT", _) => Some(Version::V311),
-        _ => None,
     }
 }

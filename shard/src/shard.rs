@@ -308,6 +308,7 @@ impl Shard {
 
     /// Ends one reason for not reading; goes on with what has arrived meanwhile once none is left.
     pub(crate) fn resume(&mut self, id: ConnectionId, reason: u8, effects: &mut Effects) {
+        let now = self.now;
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -318,6 +319,7 @@ impl Shard {
         if connection.paused_for != 0 {
             return;
         }
+        connection.received_at = now; // Its silence was ours.
         effects.push(Effect::ResumeReading { connection: id });
         self.resumed.push_back(id);
     }

@@ -19,7 +19,7 @@ const UNSUPPORTED: DecodeError = DecodeError {
 
 /// In which version's form to answer the CONNECT whose body (all that follows the fixed header)
 /// this is, whether or not it can be decoded: for a level that we do not know, 5.0 if it is above
-/// 5, else 3.1.1. A level with its highest bit set is what some bridges send; the bit is ignored
+/// 5 and the name is `MQTT`, else 3.1.1. A level with its highest bit set is what some bridges send; the bit is ignored
 /// here. `None` if it does not begin as a CONNECT of MQTT does: then no answer is due.
 pub fn connect_version(body: &[u8]) -> Option<Version> {
     let mut reader = Reader::new(body);
@@ -29,7 +29,7 @@ pub fn connect_version(body: &[u8]) -> Option<Version> {
         return Some(version);
     }
     let known = name == b"MQTT" || name == b"MQIsdp";
-    known.then_some(if level & 0x7F > 5 {
+    known.then_some(if name == b"MQTT" && level & 0x7F > 5 {
         Version::V5
     } else {
         Version::V311

@@ -76,7 +76,7 @@ fn connect_names_a_version_that_we_know() {
         (b"\0\x04MQTT\x84\x02\0\0\0\x01c", Some(V311)), // A bridge.
         (b"\0\x06MQIsdp\x05\x02\0\0\0\x01c", Some(V311)),
         (b"\0\x06MQIsdp\x02\x02\0\0\0\x01c", Some(V311)),
-        (b"\0\x06MQIsdp\x06\x02\0\0\0\x01c", Some(V5)),
+        (b"\0\x06MQIsdp\x06\x02\0\0\0\x01c", Some(V311)),
         (b"\0\x04mqtt\x04\x02\0\0\0\x01c", None),
         (b"\0\x05MQTT5\x05\x02\0\0\0\0\x01c", None),
         (b"\0\0\x04\x02\0\0\0\x01c", None),
