@@ -10,9 +10,9 @@
 mod level_table;
 mod trie;
 
-use crate::map::{KeyedHash, short_hash, wide_hash};
+use crate::index_table::IndexTable;
+use crate::map::{KeyedHash, short_hash};
 use crate::topic;
-use hashbrown::HashTable;
 use trie::{Position, Trie};
 
 /// Names a filter of one [`FilterTree`] until it is removed.
@@ -24,7 +24,8 @@ pub struct FilterTree<V> {
     slots: Vec<Slot<V>>,
     free: Vec<u32>,
     hash: KeyedHash,
-    exact: HashTable<Exact>,
+    /// The slots of filters without a wildcard, by text.
+    exact: IndexTable,
     wild: Trie,
     wild_count: usize,
 }
@@ -41,14 +42,6 @@ enum Place {
     Wild(Position),
 }
 
-/// An entry of the table of filters without wildcards. The hash lets the table grow without
-/// reading the texts.
-#[derive(Debug)]
-struct Exact {
-    slot: u32,
-    hash: u32,
-}
-
 impl<V> FilterTree<V> {
     /// Without filters. The seed keys the hash tables and must be unknown to clients.
     pub fn new(seed: u64) -> FilterTree<V> {
@@ -56,7 +49,7 @@ impl<V> FilterTree<V> {
             slots: Vec::new(),
             free: Vec::new(),
             hash: KeyedHash::new(seed),
-            exact: HashTable::new(),
+            exact: IndexTable::new(),
             wild: Trie::new(seed.wrapping_add(1)),
             wild_count: 0,
         }
@@ -77,9 +70,7 @@ impl<V> FilterTree<V> {
             Place::Wild(self.wild.insert(filter, index))
         } else {
             let hash = short_hash(self.hash.bytes(filter.as_bytes()));
-            let entry = Exact { slot: index, hash };
-            self.exact
-                .insert_unique(wide_hash(hash), entry, |entry| wide_hash(entry.hash));
+            self.exact.insert(hash, index);
             Place::Exact(filter.into())
         };
         let slot = Slot {
@@ -137,12 +128,7 @@ impl<V> FilterTree<V> {
             }
             Place::Exact(text) => {
                 let hash = short_hash(self.hash.bytes(text.as_bytes()));
-                let entry = self
-                    .exact
-                    .find_entry(wide_hash(hash), |entry| entry.slot == id.0);
-                entry
-                    .expect("a filter without wildcards is in the table")
-                    .remove();
+                self.exact.remove(hash, id.0);
                 *text = Box::default();
             }
         }
@@ -183,14 +169,9 @@ impl<V> FilterTree<V> {
     #[inline]
     fn find_exact(&self, text: &str) -> Option<u32> {
         let hash = short_hash(self.hash.bytes(text.as_bytes()));
-        let same = |entry: &Exact| {
-            entry.hash == hash
-                && matches!(&self.slots[entry.slot as usize].place,
-                    Place::Exact(other) if **other == *text)
-        };
-        self.exact
-            .find(wide_hash(hash), same)
-            .map(|entry| entry.slot)
+        self.exact.find(hash, |slot| {
+            matches!(&self.slots[slot as usize].place, Place::Exact(other) if **other == *text)
+        })
     }
 
     /// The value of a filter that may be gone.

@@ -19,6 +19,7 @@ mod frames_in;
 mod groups;
 mod handoff;
 mod ids;
+mod index_table;
 mod inbound;
 mod input;
 mod lanes;

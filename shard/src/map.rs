@@ -65,18 +65,10 @@ impl KeyedHash {
     }
 }
 
-/// The 32 bits of a hash that a table keeps beside a key, so that it can grow without reading
-/// the key again.
+/// A hash in 32 bits, as an [`IndexTable`](crate::index_table::IndexTable) keeps it.
 #[inline]
 pub(crate) fn short_hash(hash: u64) -> u32 {
     (hash >> 32) as u32 ^ hash as u32
-}
-
-/// Spreads a short hash over 64 bits: hashbrown takes the position from the low bits and a tag
-/// from the high ones.
-#[inline]
-pub(crate) fn wide_hash(short: u32) -> u64 {
-    u64::from(short) << 32 | u64::from(short)
 }
 
 #[cfg(test)]

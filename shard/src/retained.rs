@@ -12,9 +12,9 @@
 //! Bounded by what its owner admits (`retained_messages_max`, `retained_bytes_max`).
 
 use crate::Time;
-use crate::map::{KeyedHash, short_hash, wide_hash};
+use crate::index_table::IndexTable;
+use crate::map::{KeyedHash, short_hash};
 use crate::topic;
-use hashbrown::HashTable;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -25,7 +25,7 @@ pub struct RetainedStore<V> {
     slots: Vec<Slot<V>>,
     free: Vec<u32>,
     hash: KeyedHash,
-    by_topic: HashTable<Entry>,
+    by_topic: IndexTable,
     in_order: BTreeMap<OrderedTopic, u32>,
     /// The slots that expire, by when.
     by_expiry: BTreeSet<(Time, u32)>,
@@ -40,12 +40,6 @@ struct Slot<V> {
 
 /// The expiry of what stays.
 const NEVER: Time = Time(u64::MAX);
-
-#[derive(Debug)]
-struct Entry {
-    slot: u32,
-    hash: u32,
-}
 
 /// A topic that compares in topic order.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,7 +96,7 @@ impl<V> RetainedStore<V> {
             slots: Vec::new(),
             free: Vec::new(),
             hash: KeyedHash::new(seed),
-            by_topic: HashTable::new(),
+            by_topic: IndexTable::new(),
             in_order: BTreeMap::new(),
             by_expiry: BTreeSet::new(),
         }
@@ -136,9 +130,7 @@ impl<V> RetainedStore<V> {
                 u32::try_from(self.slots.len() - 1).expect("limits keep messages below 2^32")
             }
         };
-        let entry = Entry { slot: index, hash };
-        self.by_topic
-            .insert_unique(wide_hash(hash), entry, |entry| wide_hash(entry.hash));
+        self.by_topic.insert(hash, index);
         self.in_order.insert(OrderedTopic(topic), index);
         self.expiry_changed(index, NEVER, expires);
         None
@@ -148,10 +140,7 @@ impl<V> RetainedStore<V> {
     pub fn remove(&mut self, topic: &str) -> Option<V> {
         let hash = short_hash(self.hash.bytes(topic.as_bytes()));
         let index = self.find(topic, hash)?;
-        let entry = self
-            .by_topic
-            .find_entry(wide_hash(hash), |entry| entry.slot == index);
-        entry.expect("it was just found").remove();
+        self.by_topic.remove(hash, index);
         let slot = &mut self.slots[index as usize];
         let topic = OrderedTopic(std::mem::take(&mut slot.topic));
         let expired = std::mem::replace(&mut slot.expires, NEVER);
@@ -272,11 +261,8 @@ impl<V> RetainedStore<V> {
     }
 
     fn find(&self, topic: &str, hash: u32) -> Option<u32> {
-        let same =
-            |entry: &Entry| entry.hash == hash && *self.slots[entry.slot as usize].topic == *topic;
         self.by_topic
-            .find(wide_hash(hash), same)
-            .map(|entry| entry.slot)
+            .find(hash, |index| *self.slots[index as usize].topic == *topic)
     }
 
     fn expiry_changed(&mut self, index: u32, before: Time, after: Time) {

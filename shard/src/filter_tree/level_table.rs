@@ -2,8 +2,8 @@
 //!
 //! A symbol is counted: it lives as long as an edge of the trie uses it, and is used again after.
 
-use crate::map::{KeyedHash, short_hash, wide_hash};
-use hashbrown::HashTable;
+use crate::index_table::IndexTable;
+use crate::map::{KeyedHash, short_hash};
 
 /// Stands where there is no symbol.
 pub(super) const NO_SYMBOL: u32 = u32::MAX;
@@ -12,7 +12,7 @@ pub(super) const NO_SYMBOL: u32 = u32::MAX;
 pub(super) struct LevelTable {
     hash: KeyedHash,
     /// Symbols by the hash of their string.
-    symbols: HashTable<u32>,
+    symbols: IndexTable,
     /// The strings by symbol; those with no reference are free.
     levels: Vec<Level>,
     free: Vec<u32>,
@@ -61,36 +61,27 @@ impl LevelTable {
     pub(super) fn new(seed: u64) -> LevelTable {
         LevelTable {
             hash: KeyedHash::new(seed),
-            symbols: HashTable::new(),
+            symbols: IndexTable::new(),
             levels: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    /// The symbol of a string, [`NO_SYMBOL`] if no filter has it as a level.
+    /// The hash of a level, which the methods here take along with it.
     #[inline]
-    pub(super) fn find(&self, text: &str) -> u32 {
-        let hash = short_hash(self.hash.bytes(text.as_bytes()));
-        self.find_hashed(text, hash)
+    pub(super) fn hash(&self, text: &str) -> u32 {
+        short_hash(self.hash.bytes(text.as_bytes()))
     }
 
+    /// Whether a symbol in use stands for this string.
     #[inline]
-    fn find_hashed(&self, text: &str, hash: u32) -> u32 {
-        let same = |symbol: &u32| {
-            let level = &self.levels[*symbol as usize];
-            level.hash == hash && level.text.bytes() == text.as_bytes()
-        };
-        self.symbols
-            .find(wide_hash(hash), same)
-            .copied()
-            .unwrap_or(NO_SYMBOL)
+    pub(super) fn is(&self, symbol: u32, text: &str) -> bool {
+        self.levels[symbol as usize].text.bytes() == text.as_bytes()
     }
 
     /// The symbol of a string, one reference more.
-    pub(super) fn acquire(&mut self, text: &str) -> u32 {
-        let hash = short_hash(self.hash.bytes(text.as_bytes()));
-        let symbol = self.find_hashed(text, hash);
-        if symbol != NO_SYMBOL {
+    pub(super) fn acquire(&mut self, text: &str, hash: u32) -> u32 {
+        if let Some(symbol) = self.symbols.find(hash, |symbol| self.is(symbol, text)) {
             self.levels[symbol as usize].references += 1;
             return symbol;
         }
@@ -109,9 +100,7 @@ impl LevelTable {
                 u32::try_from(self.levels.len() - 1).expect("limits keep filters below 2^32")
             }
         };
-        let levels = &self.levels;
-        let hash_of = |symbol: &u32| wide_hash(levels[*symbol as usize].hash);
-        self.symbols.insert_unique(wide_hash(hash), symbol, hash_of);
+        self.symbols.insert(hash, symbol);
         symbol
     }
 
@@ -127,11 +116,13 @@ impl LevelTable {
             return;
         }
         level.text = Text::new("");
-        let entry = self
-            .symbols
-            .find_entry(wide_hash(level.hash), |other| *other == symbol);
-        entry.expect("a symbol in use is in the table").remove();
+        self.symbols.remove(level.hash, symbol);
         self.free.push(symbol);
+    }
+
+    /// The hash of the string of a symbol in use.
+    pub(super) fn hash_of(&self, symbol: u32) -> u32 {
+        self.levels[symbol as usize].hash
     }
 
     /// The string of a symbol in use.
@@ -147,7 +138,13 @@ impl LevelTable {
         for (symbol, level) in self.levels.iter().enumerate() {
             assert_eq!(level.references, references[symbol]);
             if level.references > 0 {
-                assert_eq!(self.find(self.text(symbol as u32)), symbol as u32);
+                let symbol = symbol as u32;
+                let hash = self.hash(self.text(symbol));
+                assert_eq!(hash, level.hash);
+                let found = self
+                    .symbols
+                    .find(hash, |other| self.is(other, self.text(symbol)));
+                assert_eq!(found, Some(symbol));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The filters that have a wildcard, as a trie over levels.
 //!
 //! Nodes lie in one vector; the edge to a literal child is an entry of one hash table for the
-//! whole trie, keyed by parent and symbol, so a node with a million children costs no more than a
+//! whole trie, keyed by parent and level, so a node with a million children costs no more than a
 //! million nodes with one. The child for `+` and the filter that ends in `#` are fields of the
 //! node. A node without children and filters does not stay.
 //!
@@ -9,9 +9,9 @@
 //! one node to come back to per level: its stack is as deep as the topic.
 
 use super::level_table::{LevelTable, NO_SYMBOL};
-use crate::map::KeyedHash;
+use crate::index_table::IndexTable;
+use crate::map::{KeyedHash, short_hash};
 use crate::topic;
-use hashbrown::HashTable;
 
 /// Stands where there is no node and where there is no filter.
 pub(super) const NONE: u32 = u32::MAX;
@@ -22,8 +22,22 @@ const PLUS: u32 = NO_SYMBOL - 1;
 
 /// Levels of a topic for which matching needs only a small array on the stack. Deeper topics, up
 /// to the second, take a larger array; beyond that matching allocates.
-const SHALLOW: usize = 12;
+const SHALLOW: usize = 8;
 const DEEP: usize = 128;
+
+/// A level of the topic that is matched: where it is, and its hash.
+#[derive(Clone, Copy)]
+struct TopicLevel {
+    start: u32,
+    end: u32,
+    hash: u32,
+}
+
+const NO_LEVEL: TopicLevel = TopicLevel {
+    start: 0,
+    end: 0,
+    hash: 0,
+};
 
 /// Where a filter is in the trie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,8 +68,8 @@ pub(super) struct Trie {
     levels: LevelTable,
     nodes: Vec<Node>,
     free: Vec<u32>,
-    /// Literal children, by parent and symbol.
-    edges: HashTable<u32>,
+    /// Literal children, by parent and level.
+    edges: IndexTable,
 }
 
 impl Trie {
@@ -65,7 +79,7 @@ impl Trie {
             levels: LevelTable::new(seed.wrapping_add(1)),
             nodes: vec![Node::new(NONE, NO_SYMBOL)],
             free: Vec::new(),
-            edges: HashTable::new(),
+            edges: IndexTable::new(),
         }
     }
 
@@ -94,10 +108,7 @@ impl Trie {
         for level in path.into_iter().flat_map(|path| path.split('/')) {
             node = match level {
                 "+" => self.nodes[node as usize].plus,
-                _ => match self.levels.find(level) {
-                    NO_SYMBOL => NONE,
-                    symbol => self.edge(node, symbol),
-                },
+                _ => self.edge(node, level, self.levels.hash(level)),
             };
             if node == NONE {
                 return None;
@@ -120,10 +131,8 @@ impl Trie {
             if symbol == PLUS {
                 self.nodes[parent as usize].plus = NONE;
             } else {
-                let entry = self
-                    .edges
-                    .find_entry(self.hash.pair(parent, symbol), |other| *other == index);
-                entry.expect("every literal child has an edge").remove();
+                self.edges
+                    .remove(self.edge_hash(parent, self.levels.hash_of(symbol)), index);
                 self.nodes[parent as usize].literals -= 1;
                 self.levels.release(symbol);
             }
@@ -159,17 +168,23 @@ impl Trie {
         if count <= SHALLOW {
             self.walk(
                 topic,
-                &mut [0; SHALLOW],
+                &mut [NO_LEVEL; SHALLOW],
                 &mut [(0, 0); SHALLOW],
                 count,
                 visit,
             );
         } else if count <= DEEP {
-            self.walk(topic, &mut [0; DEEP], &mut [(0, 0); DEEP], count, visit);
+            self.walk(
+                topic,
+                &mut [NO_LEVEL; DEEP],
+                &mut [(0, 0); DEEP],
+                count,
+                visit,
+            );
         } else {
             self.walk(
                 topic,
-                &mut vec![0; count],
+                &mut vec![NO_LEVEL; count],
                 &mut vec![(0, 0); count],
                 count,
                 visit,
@@ -177,19 +192,19 @@ impl Trie {
         }
     }
 
-    /// Depth first, literal before `+`. `symbols` and `pending` have room for every level.
+    /// Depth first, literal before `+`. `levels` and `pending` have room for every level.
     fn walk(
         &self,
         topic: &str,
-        symbols: &mut [u32],
+        levels: &mut [TopicLevel],
         pending: &mut [(u32, u32)],
         count: usize,
         mut visit: impl FnMut(u32),
     ) {
         let is_hidden = topic.starts_with('$');
-        let mut names = topic.split('/');
-        // Symbols are looked up when a node first asks for its level.
-        let mut symbols_known = 0;
+        // A level is cut out and hashed once, when a node first asks for it.
+        let mut levels_known = 0;
+        let mut rest = 0;
         let mut pending_count = 0;
         let (mut index, mut depth) = (ROOT, 0);
         loop {
@@ -209,14 +224,13 @@ impl Trie {
                     plus = node.plus;
                 }
                 if node.literals > 0 {
-                    while symbols_known <= depth {
-                        let name = names.next().expect("levels were counted");
-                        symbols[symbols_known] = self.levels.find(name);
-                        symbols_known += 1;
+                    while levels_known <= depth {
+                        levels[levels_known] = self.cut_level(topic, rest);
+                        rest = levels[levels_known].end as usize + 1;
+                        levels_known += 1;
                     }
-                    if symbols[depth] != NO_SYMBOL {
-                        literal = self.edge(index, symbols[depth]);
-                    }
+                    let TopicLevel { start, end, hash } = levels[depth];
+                    literal = self.edge(index, &topic[start as usize..end as usize], hash);
                 }
             }
             if literal != NONE {
@@ -238,36 +252,47 @@ impl Trie {
         }
     }
 
+    #[inline]
+    fn cut_level(&self, topic: &str, start: usize) -> TopicLevel {
+        let rest = &topic.as_bytes()[start..];
+        let length = rest
+            .iter()
+            .position(|byte| *byte == b'/')
+            .unwrap_or(rest.len());
+        let hash = self.levels.hash(&topic[start..start + length]);
+        TopicLevel {
+            start: start as u32,
+            end: (start + length) as u32,
+            hash,
+        }
+    }
+
     /// The literal child, [`NONE`] if there is none.
     #[inline]
-    fn edge(&self, parent: u32, symbol: u32) -> u32 {
-        let same = |child: &u32| {
-            let child = &self.nodes[*child as usize];
-            child.parent == parent && child.symbol == symbol
+    fn edge(&self, parent: u32, level: &str, hash: u32) -> u32 {
+        let is_same = |child: u32| {
+            let child = &self.nodes[child as usize];
+            child.parent == parent && self.levels.is(child.symbol, level)
         };
         self.edges
-            .find(self.hash.pair(parent, symbol), same)
-            .copied()
+            .find(self.edge_hash(parent, hash), is_same)
             .unwrap_or(NONE)
     }
 
+    #[inline]
+    fn edge_hash(&self, parent: u32, level_hash: u32) -> u32 {
+        short_hash(self.hash.pair(parent, level_hash))
+    }
+
     fn child(&mut self, parent: u32, level: &str) -> u32 {
-        let symbol = self.levels.find(level);
-        if symbol != NO_SYMBOL {
-            let child = self.edge(parent, symbol);
-            if child != NONE {
-                return child;
-            }
+        let hash = self.levels.hash(level);
+        let child = self.edge(parent, level, hash);
+        if child != NONE {
+            return child;
         }
-        let symbol = self.levels.acquire(level);
+        let symbol = self.levels.acquire(level, hash);
         let child = self.push_node(parent, symbol);
-        let (hash, nodes) = (&self.hash, &self.nodes);
-        let hash_of = |child: &u32| {
-            let child = &nodes[*child as usize];
-            hash.pair(child.parent, child.symbol)
-        };
-        self.edges
-            .insert_unique(hash.pair(parent, symbol), child, hash_of);
+        self.edges.insert(self.edge_hash(parent, hash), child);
         self.nodes[parent as usize].literals += 1;
         child
     }
@@ -335,7 +360,11 @@ impl Trie {
             } else {
                 references[node.symbol as usize] += 1;
                 literals[node.parent as usize] += 1;
-                assert_eq!(self.edge(node.parent, node.symbol), index as u32);
+                let (level, hash) = (
+                    self.levels.text(node.symbol),
+                    self.levels.hash_of(node.symbol),
+                );
+                assert_eq!(self.edge(node.parent, level, hash), index as u32);
             }
         }
         for (index, node) in self
@@ -347,6 +376,7 @@ impl Trie {
             assert_eq!(node.literals, literals[index]);
         }
         self.levels.check(&references);
+        assert_eq!(literals.iter().sum::<u32>() as usize, self.edges.len());
         assert_eq!(places, filters.len());
         for (id, position) in filters {
             let node = &self.nodes[position.node as usize];
