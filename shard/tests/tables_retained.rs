@@ -65,17 +65,20 @@ impl Pair {
                 assert_eq!(self.store.get(topic), None);
             }
             Change::Expire(now) => {
-                let before = self.model.len();
-                self.model
-                    .retain(|_, (_, expiry)| expiry.is_none_or(|expiry| expiry > *now));
-                let mut expired = 0;
-                loop {
-                    match self.store.expire(Time(*now), 2) {
-                        0 => break,
-                        count => expired += count,
+                let mut expected = BTreeMap::new();
+                self.model.retain(|topic, (value, expiry)| {
+                    let stays = expiry.is_none_or(|expiry| expiry > *now);
+                    if !stays {
+                        expected.insert(topic.clone(), *value);
                     }
-                }
-                assert_eq!(expired, before - self.model.len());
+                    stays
+                });
+                let mut expired = BTreeMap::new();
+                let mut visit = |topic: &str, value| {
+                    assert_eq!(expired.insert(topic.to_string(), value), None);
+                };
+                while self.store.expire(Time(*now), 2, &mut visit) > 0 {}
+                assert_eq!(expired, expected);
             }
         }
         assert_eq!(self.store.len(), self.model.len());
