@@ -34,6 +34,7 @@ KNOWN_OF_MOSQUITTO = {
     "mqtt.js 5 TCP takes_over_a_session": "no reason code 0x8E",
     "mqtt.js 5 WebSocket takes_over_a_session": "no reason code 0x8E",
     "rumqttc version_5::the_second_connection_takes_over": "no reason code 0x8E",
+    "mosquitto clients 5 keeps_ten_thousand_messages_in_order": "mosquitto_sub sees a protocol error",
 }
 
 
