@@ -114,6 +114,9 @@ pub struct Outbound {
     /// `Connection` output was full when the queue was last pumped.
     pub waits_for_output: bool,
     next_packet_id: u16,
+    /// The numbers have gone round and passed the front of the window since it was last empty, so
+    /// its identifiers need not rise any more.
+    is_lapped: bool,
 }
 
 impl Default for Outbound {
@@ -126,6 +129,7 @@ impl Default for Outbound {
             deferred: Vec::new(),
             waits_for_output: false,
             next_packet_id: 1,
+            is_lapped: false,
         }
     }
 }
@@ -155,20 +159,27 @@ impl Outbound {
             self.window.len() < u16::MAX as usize,
             "the window has a limit far below"
         );
+        self.is_lapped &= !self.window.is_empty();
+        let front = self.window.front().map(|entry| entry.packet_id);
         loop {
             let candidate = PacketId::new(self.next_packet_id);
             self.next_packet_id = self.next_packet_id.wrapping_add(1);
-            if let Some(id) = candidate
-                && self.find(id).is_none()
-            {
+            let Some(id) = candidate else { continue };
+            // The numbers in use begin with the front's: none is met before it.
+            self.is_lapped |= Some(id) == front;
+            if !self.is_lapped || self.find(id).is_none() {
                 return id;
             }
         }
     }
 
     /// The window entry of a packet identifier. Identifiers rise along the window (modulo 65,535)
-    /// with gaps, so the distance from the front is an upper bound of the position.
+    /// with gaps, so the distance from the front is an upper bound of the position; unless an old
+    /// message at the front has been lapped.
     pub fn find(&self, id: PacketId) -> Option<usize> {
+        if self.is_lapped {
+            return self.window.iter().position(|entry| entry.packet_id == id);
+        }
         let front = self.window.front()?.packet_id.number();
         let number = id.number();
         // Zero is not an identifier: one step less where the numbers wrapped around.
@@ -252,12 +263,22 @@ mod tests {
     #[test]
     fn an_identifier_in_use_is_passed_over() {
         let mut outbound = Outbound::default();
-        let held = push(&mut outbound);
-        for _ in 0..70_000 {
+        // These stay while others come and go, a hundred at a time, and lap them.
+        let held: Vec<PacketId> = (0..3).map(|_| push(&mut outbound)).collect();
+        let mut others = VecDeque::new();
+        for turn in 0..70_000 {
             let id = push(&mut outbound);
-            assert_ne!(id, held);
-            let at = outbound.find(id).expect("in flight");
-            outbound.remove(at);
+            assert!(!held.contains(&id) && !others.contains(&id));
+            others.push_back(id);
+            if others.len() == 100 {
+                let done = others.remove(turn % 100).expect("a hundred");
+                let at = outbound.find(done).expect("in flight");
+                assert_eq!(outbound.remove(at).packet_id, done);
+                assert_eq!(outbound.find(done), None);
+            }
+            if turn % 1_000 == 0 {
+                outbound.check();
+            }
         }
         outbound.check();
     }
