@@ -48,6 +48,15 @@ impl File {
         in_tests || name == "tests.rs" || name.ends_with("_tests.rs")
     }
 
+    /// Where the modules that this file declares are: next to `lib.rs`, below all others.
+    pub fn module_folder(&self) -> &str {
+        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        match name {
+            "lib.rs" | "main.rs" | "mod.rs" => folder,
+            _ => self.path.trim_end_matches(".rs"),
+        }
+    }
+
     /// One complaint for each line of `text` (this file's, or its code alone) that `rule` objects
     /// to.
     pub fn complain_by_line(
