@@ -50,7 +50,7 @@ impl Shard {
             self.connection_mut(id).expect("alive").stage = Stage::Leaving(home);
             return Admission::Elsewhere;
         }
-        let known = self.clients.contains_key(client_id);
+        let known = self.clients.find(client_id, &self.sessions).is_some();
         if !known && self.sessions.len() >= self.config.limits.sessions_max {
             self.refuse(id, ReasonCode::QuotaExceeded, "too many sessions", effects);
             return Admission::Here;
@@ -132,7 +132,7 @@ impl Shard {
     fn draw_client_id(&mut self) -> String {
         loop {
             let candidate = format!("auto-{}", self.random.uuid());
-            let is_free = !self.clients.contains_key(candidate.as_str());
+            let is_free = self.clients.find(&candidate, &self.sessions).is_none();
             if is_free && self.placement.client(&candidate) == self.config.shard {
                 return candidate;
             }
@@ -147,7 +147,7 @@ impl Shard {
         clean_start: bool,
         effects: &mut Effects,
     ) -> (SessionId, bool) {
-        if let Some(index) = self.clients.get(client_id).copied()
+        if let Some(index) = self.clients.find(client_id, &self.sessions)
             && let Some(old) = self.sessions.at(index).connection
         {
             self.counters.takeovers += 1;
@@ -155,7 +155,7 @@ impl Shard {
             self.disconnect(old, ReasonCode::SessionTakenOver, detail, effects);
         }
         // The takeover may have ended it.
-        if let Some(index) = self.clients.get(client_id).copied() {
+        if let Some(index) = self.clients.find(client_id, &self.sessions) {
             if !clean_start {
                 let generation = self.sessions.generation(index);
                 return (SessionId { index, generation }, true);
@@ -163,7 +163,7 @@ impl Shard {
             self.end_session(index, effects);
         }
         let (index, generation) = self.sessions.insert(Session::new(client_id));
-        self.clients.insert(client_id.into(), index);
+        self.clients.insert(index, &self.sessions);
         (SessionId { index, generation }, false)
     }
 

@@ -7,6 +7,7 @@
 //! Bounded by: `Limits::output_bytes_max` per outbox (the shard asks [`Effects::pending_bytes`]
 //! before it appends), frames by the credits of `lanes.rs`, the list by the work of one turn.
 
+use crate::table::Table;
 use crate::{ConnectionId, Frame, Handoff, Lane, ShardId};
 use std::collections::VecDeque;
 
@@ -111,7 +112,7 @@ struct Staged {
 /// Where a shard puts its effects; the driver owns one per shard and keeps it for good.
 #[derive(Debug)]
 pub struct Effects {
-    outboxes: Vec<Outbox>,
+    outboxes: Table<Outbox>,
     dirty: Vec<ConnectionId>,
     list: Vec<Effect>,
     staged: Vec<Staged>,
@@ -184,7 +185,7 @@ impl Effects {
     /// For a shard among `shards` shards.
     pub fn new(shards: usize) -> Effects {
         Effects {
-            outboxes: Vec::new(),
+            outboxes: Table::default(),
             dirty: Vec::new(),
             list: Vec::new(),
             staged: (0..shards).map(|_| Staged::default()).collect(),
@@ -195,8 +196,8 @@ impl Effects {
     /// Prepares the outbox of a connection before its `Accepted` or `Adopted`.
     pub fn open(&mut self, connection: ConnectionId) {
         let index = connection.index as usize;
-        if index >= self.outboxes.len() {
-            self.outboxes.resize_with(index + 1, Outbox::default);
+        while index >= self.outboxes.len() {
+            self.outboxes.push(Outbox::default());
         }
         let outbox = &mut self.outboxes[index];
         assert!(

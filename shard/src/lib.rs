@@ -4,6 +4,7 @@
 pub mod limits;
 
 mod acks;
+mod clients;
 mod compact_map;
 mod config;
 mod connect;
@@ -42,6 +43,7 @@ mod slots;
 mod subscribe;
 mod subscriptions;
 mod sys;
+mod table;
 mod time;
 #[doc(hidden)]
 pub mod timers;
@@ -58,4 +60,5 @@ pub use ids::{ConnectionId, RequestId, SessionId, ShardId};
 pub use limits::Limits;
 pub use message::{Message, MessageView, Publisher};
 pub use shard::Shard;
+pub use table::Table;
 pub use time::{Span, Time};

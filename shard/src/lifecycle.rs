@@ -169,7 +169,7 @@ impl Shard {
         live.inbound = None;
         live.reads = None;
         let timer = live.timer.take();
-        self.clients.remove(&live.client_id);
+        self.clients.remove(index, &self.sessions);
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }

@@ -8,6 +8,7 @@ use crate::deliver::Target;
 use crate::frame::Answer;
 use crate::message::{LazyMessage, Message};
 use crate::pending::{Origin, Ticket};
+use crate::placement::Audience;
 use crate::session::RetainedRead;
 use crate::shard::{STEPS_PER_TICK, Shard};
 use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId};
@@ -85,6 +86,23 @@ impl Shard {
             .expire(self.now, STEPS_PER_TICK, |_, message| {
                 *bytes -= message.bytes()
             });
+    }
+
+    /// Whether a read for a filter may find something: most find nothing, and that is known at
+    /// once where all of them are kept here.
+    pub(crate) fn may_have_retained(&self, filter: &str) -> bool {
+        let is_here = match self.placement.retained_for_filter(filter) {
+            Audience::Owner(owner) => owner == self.config.shard,
+            Audience::All => self.config.shards == 1,
+        };
+        if !is_here {
+            return true;
+        }
+        let mut found = false;
+        let next = self
+            .retained
+            .page(filter, None, 1, 256, |_, _| found = true);
+        found || next.is_some()
     }
 
     /// A page of retained messages that match a filter.

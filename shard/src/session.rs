@@ -40,6 +40,7 @@ pub struct Session {
     /// To be published when the client vanishes.
     pub will: Option<Box<Will>>,
     /// Retained messages still to be read for new subscriptions.
+    #[allow(clippy::box_collection)] // As above.
     pub reads: Option<Box<VecDeque<RetainedRead>>>,
     /// Session expiry or will delay, whichever is first; only while disconnected.
     pub timer: Option<TimerId>,

@@ -3,12 +3,12 @@
 //! Always: `handle` does bounded work. What takes longer is cut into steps that the next
 //! [`Event::Tick`] goes on with; `next_deadline` then says "now".
 
+use crate::clients::Clients;
 use crate::connection::{Connection, Stage};
 use crate::counters::Counters;
 use crate::deliver::{Recipient, Templates};
 use crate::groups::Groups;
 use crate::lanes::Lanes;
-use crate::map::Map;
 use crate::message::Message;
 use crate::pending::PendingTable;
 use crate::placement::Placement;
@@ -20,6 +20,7 @@ use crate::slots::Slots;
 use crate::subscribe::SubackWait;
 use crate::subscriptions::Subscriptions;
 use crate::sys::Sys;
+use crate::table::Table;
 use crate::timers::Timers;
 use crate::{
     Close, Config, ConnectionId, Effect, Effects, Event, Handoff, Listener, SessionId, Span, Time,
@@ -55,10 +56,9 @@ pub struct Shard {
     pub(crate) placement: Placement,
     pub(crate) now: Time,
     pub(crate) random: Random,
-    pub(crate) connections: Vec<Option<Connection>>,
+    pub(crate) connections: Table<Option<Connection>>,
     pub(crate) sessions: Slots<Session>,
-    /// Client identifier to session slot; sessions that are ending are not in it.
-    pub(crate) clients: Map<Box<str>, u32>,
+    pub(crate) clients: Clients,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) suback_waits: Slots<SubackWait>,
     pub(crate) routes: Routes,
@@ -100,9 +100,9 @@ impl Shard {
         let mut shard = Shard {
             placement: Placement::new(config.shards, config.placement_seed),
             now,
-            connections: Vec::new(),
+            connections: Table::default(),
             sessions: Slots::default(),
-            clients: crate::map::map_with_seed(random.next()),
+            clients: Clients::new(random.next()),
             subscriptions: Subscriptions::new(random.next()),
             suback_waits: Slots::default(),
             routes: Routes::new(random.next()),
@@ -208,8 +208,8 @@ impl Shard {
 
     fn insert_connection(&mut self, id: ConnectionId, listener: Listener, peer: SocketAddr) {
         let index = id.index as usize;
-        if index >= self.connections.len() {
-            self.connections.resize_with(index + 1, || None);
+        while index >= self.connections.len() {
+            self.connections.push(None);
         }
         assert!(
             self.connections[index].is_none(),
@@ -409,7 +409,10 @@ impl Shard {
                 outbound.check();
             }
             if !session.is_ending {
-                assert_eq!(self.clients.get(&session.client_id), Some(&index));
+                assert_eq!(
+                    self.clients.find(&session.client_id, &self.sessions),
+                    Some(index)
+                );
                 assert!(session.connection.is_some() || session.expiry_s > 0);
             }
             session.subscriptions.for_each(|filter, ()| {

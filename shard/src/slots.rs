@@ -2,6 +2,8 @@
 //!
 //! Bounded by its callers, each of which checks a limit before it inserts.
 
+use crate::table::Table;
+
 /// One slot.
 #[derive(Debug)]
 struct Slot<T> {
@@ -12,14 +14,14 @@ struct Slot<T> {
 /// Values by slot number.
 #[derive(Debug)]
 pub struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    slots: Table<Slot<T>>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Slots<T> {
         Slots {
-            slots: Vec::new(),
+            slots: Table::default(),
             free: Vec::new(),
         }
     }

@@ -178,7 +178,8 @@ impl Shard {
             RetainHandling::IfNew => replaced.is_none(),
             RetainHandling::Never => false,
         };
-        if is_read {
+        // A retained message that arrives later is delivered as it comes.
+        if is_read && self.may_have_retained(filter) {
             let (first, last) = match self.placement.retained_for_filter(filter) {
                 Audience::Owner(owner) => (owner, owner),
                 Audience::All => (ShardId(0), ShardId(self.config.shards - 1)),

@@ -40,6 +40,7 @@ pub struct FilterEntry {
     /// Sessions, by slot.
     pub subscribers: CompactMap<u32, Grant>,
     /// Groups that live here, by slot.
+    #[allow(clippy::box_collection)] // 8 bytes instead of 24 in filters that have none.
     pub groups: Option<Box<Vec<u32>>>,
     /// The announcement under way; 0 for none.
     pub announcement: u64,

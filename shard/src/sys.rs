@@ -25,8 +25,11 @@ struct Load {
     averages: [f64; 3],
 }
 
+/// Reads one counter.
+type Count = fn(&Counters) -> u64;
+
 /// Counters with averages, under their names.
-const LOADS: [(&str, fn(&Counters) -> u64); 7] = [
+const LOADS: [(&str, Count); 7] = [
     ("messages/received", |c| c.packets_received),
     ("messages/sent", |c| c.packets_sent),
     ("publish/received", |c| c.publish_received),
