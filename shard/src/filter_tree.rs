@@ -12,6 +12,7 @@ mod trie;
 
 use crate::index_table::IndexTable;
 use crate::map::{KeyedHash, short_hash};
+use crate::table::Table;
 use crate::topic;
 use trie::{Position, Trie};
 
@@ -21,7 +22,7 @@ pub struct FilterId(pub u32);
 
 /// A set of topic filters with a value each.
 pub struct FilterTree<V> {
-    slots: Vec<Slot<V>>,
+    slots: Table<Slot<V>>,
     free: Vec<u32>,
     hash: KeyedHash,
     /// The slots of filters without a wildcard, by text.
@@ -46,7 +47,7 @@ impl<V> FilterTree<V> {
     /// Without filters. The seed keys the hash tables and must be unknown to clients.
     pub fn new(seed: u64) -> FilterTree<V> {
         FilterTree {
-            slots: Vec::new(),
+            slots: Table::default(),
             free: Vec::new(),
             hash: KeyedHash::new(seed),
             exact: IndexTable::new(),

@@ -14,6 +14,7 @@
 use crate::Time;
 use crate::index_table::IndexTable;
 use crate::map::{KeyedHash, short_hash};
+use crate::table::Table;
 use crate::topic;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 /// A set of topics with a value each.
 pub struct RetainedStore<V> {
-    slots: Vec<Slot<V>>,
+    slots: Table<Slot<V>>,
     free: Vec<u32>,
     hash: KeyedHash,
     by_topic: IndexTable,
@@ -93,7 +94,7 @@ impl<V> RetainedStore<V> {
     /// Without messages. The seed keys the hash table and must be unknown to clients.
     pub fn new(seed: u64) -> RetainedStore<V> {
         RetainedStore {
-            slots: Vec::new(),
+            slots: Table::default(),
             free: Vec::new(),
             hash: KeyedHash::new(seed),
             by_topic: IndexTable::new(),

@@ -64,6 +64,14 @@ impl<T> Table<T> {
     }
 }
 
+impl<T> FromIterator<T> for Table<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Table<T> {
+        let mut table = Table::default();
+        values.into_iter().for_each(|value| table.push(value));
+        table
+    }
+}
+
 impl<T> std::ops::Index<usize> for Table<T> {
     type Output = T;
     fn index(&self, index: usize) -> &T {

@@ -11,6 +11,7 @@
 //! tick first: nothing depends on chance. Bounded by what its owner schedules.
 
 use crate::Time;
+use crate::table::Table;
 
 /// Names a timer until it fires or is cancelled; after that it names nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -32,7 +33,7 @@ const NONE: u32 = u32::MAX;
 
 /// A set of timers with a key each; for keys of up to 12 bytes a timer takes 32.
 pub struct Timers<K> {
-    cells: Vec<Cell<K>>,
+    cells: Table<Cell<K>>,
     /// The first free cell; the others follow through `next`.
     free: u32,
     count: usize,
@@ -69,7 +70,7 @@ impl<K: Copy> Timers<K> {
     /// Without timers, at the time `now`.
     pub fn new(now: Time) -> Timers<K> {
         Timers {
-            cells: Vec::new(),
+            cells: Table::default(),
             free: NONE,
             count: 0,
             current: now.0 >> TICK_BITS,

@@ -4,6 +4,7 @@
 
 use crate::index_table::IndexTable;
 use crate::map::{KeyedHash, short_hash};
+use crate::table::Table;
 
 /// Stands where there is no symbol.
 pub(super) const NO_SYMBOL: u32 = u32::MAX;
@@ -14,7 +15,7 @@ pub(super) struct LevelTable {
     /// Symbols by the hash of their string.
     symbols: IndexTable,
     /// The strings by symbol; those with no reference are free.
-    levels: Vec<Level>,
+    levels: Table<Level>,
     free: Vec<u32>,
 }
 
@@ -62,7 +63,7 @@ impl LevelTable {
         LevelTable {
             hash: KeyedHash::new(seed),
             symbols: IndexTable::new(),
-            levels: Vec::new(),
+            levels: Table::default(),
             free: Vec::new(),
         }
     }

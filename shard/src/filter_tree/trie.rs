@@ -11,6 +11,7 @@
 use super::level_table::{LevelTable, NO_SYMBOL};
 use crate::index_table::IndexTable;
 use crate::map::{KeyedHash, short_hash};
+use crate::table::Table;
 use crate::topic;
 
 /// Stands where there is no node and where there is no filter.
@@ -66,7 +67,7 @@ const _: () = assert!(size_of::<Node>() == 24);
 pub(super) struct Trie {
     hash: KeyedHash,
     levels: LevelTable,
-    nodes: Vec<Node>,
+    nodes: Table<Node>,
     free: Vec<u32>,
     /// Literal children, by parent and level.
     edges: IndexTable,
@@ -77,7 +78,7 @@ impl Trie {
         Trie {
             hash: KeyedHash::new(seed),
             levels: LevelTable::new(seed.wrapping_add(1)),
-            nodes: vec![Node::new(NONE, NO_SYMBOL)],
+            nodes: Table::from_iter([Node::new(NONE, NO_SYMBOL)]),
             free: Vec::new(),
             edges: IndexTable::new(),
         }
