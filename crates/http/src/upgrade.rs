@@ -28,7 +28,7 @@ pub enum Upgrade<'a> {
 }
 
 /// Judges the handshake in a request's head. `supported` are our subprotocols; they are compared
-/// exactly, and the client's order of preference decides.
+/// exactly, and our order decides.
 pub fn upgrade<'a>(head: &Head<'a>, supported: &[&str]) -> Upgrade<'a> {
     if !head.has_token("upgrade", "websocket") {
         return Upgrade::NotAsked;
@@ -102,11 +102,17 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
+/// The first of ours that the client offers: who offers `mqtt` among others is given it, since that
+/// name alone is right for 3.1.1 and 5. [MQTT-6.0.0-4]
 fn choose_protocol<'a>(head: &Head<'a>, supported: &[&str]) -> Option<&'a str> {
-    head.header_values("sec-websocket-protocol")
-        .flat_map(|value| value.split(','))
-        .map(str::trim_ascii)
-        .find(|offered| supported.contains(offered))
+    let offered = || {
+        head.header_values("sec-websocket-protocol")
+            .flat_map(|value| value.split(','))
+            .map(str::trim_ascii)
+    };
+    supported
+        .iter()
+        .find_map(|ours| offered().find(|theirs| theirs == ours))
 }
 
 fn is_base64_of_16_bytes(key: &str) -> bool {
@@ -162,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_preference_decides_the_subprotocol() {
+    fn our_preference_decides_the_subprotocol() {
         check_protocol("", None);
         check_protocol("Sec-WebSocket-Protocol: chat\r\n", None);
         check_protocol(
             "Sec-WebSocket-Protocol: mqttv3.1, mqtt\r\n",
-            Some("mqttv3.1"),
+            Some("mqtt"),
         );
         check_protocol(
             "Sec-WebSocket-Protocol: chat,mqtt,mqttv3.1\r\n",
