@@ -5,7 +5,7 @@ use crate::map::map_with_seed;
 use crate::message::MessageView;
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
-use crate::{Anonymous, ConnectionId, Effects, SessionId, Span, topic};
+use crate::{Anonymous, Close, ConnectionId, Effects, SessionId, Span, topic};
 use mqtt_v5_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
@@ -39,6 +39,7 @@ impl Shard {
             return Admission::Here;
         }
         connection.version = connect.version;
+        connection.packet_bytes_max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         if let Err((reason, detail)) = self.admit(id, connect) {
             self.refuse(id, reason, detail, effects);
             return Admission::Here;
@@ -57,7 +58,7 @@ impl Shard {
         }
         let (session, is_present) = self.take_session(client_id, connect.clean_start, effects);
         self.open(id, session, connect, effects);
-        self.send_connack(
+        let is_sent = self.send_connack(
             id,
             session,
             connect,
@@ -66,6 +67,11 @@ impl Shard {
             effects,
         );
         self.announce_presence(session, true, effects);
+        if !is_sent {
+            // Not even this fits into what the client allows, and nothing may be sent before it.
+            self.close(id, Close::Flush, true, effects);
+            return Admission::Here;
+        }
         self.pump(session.index, effects);
         Admission::Here
     }
@@ -206,7 +212,6 @@ impl Shard {
         connection.stage = Stage::Open(session);
         connection.keep_alive_s = keep_alive_s;
         connection.send_window = receive_maximum.min(limits.in_flight_max);
-        connection.packet_bytes_max = properties.maximum_packet_size.unwrap_or(u32::MAX);
         connection.wants_problem_information =
             properties.request_problem_information.unwrap_or(true);
         if aliases_out.is_some() {
@@ -226,6 +231,7 @@ impl Shard {
         let _ = effects;
     }
 
+    /// Accepts; whether CONNACK was small enough to be sent.
     fn send_connack(
         &mut self,
         id: ConnectionId,
@@ -234,7 +240,7 @@ impl Shard {
         assigned: Option<&str>,
         session_present: bool,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         let limits = &self.config.limits;
         let granted_s = self.sessions.at(session.index).expiry_s;
         let asked_s = connect.properties.session_expiry_s.unwrap_or(0);
@@ -258,7 +264,7 @@ impl Shard {
             reason,
             properties,
         });
-        self.send(id, &connack, effects);
+        self.send(id, &connack, effects)
     }
 
     /// The prefix of response topics that only this client may subscribe to (MQTT 5.0, 4.10).

@@ -197,26 +197,43 @@ impl Shard {
         }
     }
 
-    /// Sends one packet to a connection that may or may not be alive.
-    pub(crate) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>, effects: &mut Effects) {
+    /// Sends one packet to a connection that may or may not be alive. Returns whether it was sent:
+    /// one that is larger than the client allows is not. [MQTT-3.1.2-24]
+    pub(crate) fn send(
+        &mut self,
+        id: ConnectionId,
+        packet: &Packet<'_>,
+        effects: &mut Effects,
+    ) -> bool {
         let Some(connection) = self.connection(id) else {
-            return;
+            return false;
         };
         let (version, is_websocket) = (connection.version, connection.is_websocket());
-        self.counters.packets_sent += 1;
+        let bytes_max = connection.packet_bytes_max as usize;
         if !is_websocket {
             let out = effects.outbox(id);
             let before = out.len();
             packet.encode(version, out);
-            self.counters.bytes_sent += (out.len() - before) as u64;
-            return;
+            let bytes = out.len() - before;
+            if bytes > bytes_max {
+                out.truncate(before);
+                return false;
+            }
+            self.counters.packets_sent += 1;
+            self.counters.bytes_sent += bytes as u64;
+            return true;
         }
         self.scratch.clear();
         packet.encode(version, &mut self.scratch);
+        if self.scratch.len() > bytes_max {
+            return false;
+        }
+        self.counters.packets_sent += 1;
         self.counters.bytes_sent += self.scratch.len() as u64;
         let out = effects.outbox(id);
         http::write_frame_header(out, Opcode::Binary, self.scratch.len());
         out.extend_from_slice(&self.scratch);
+        true
     }
 
     /// Like [`Shard::fail`], for a packet that may be a CONNECT whose version is not known yet.
@@ -285,19 +302,13 @@ impl Shard {
                 reason_string: Some(detail),
                 ..Default::default()
             };
-            let room = connection.packet_bytes_max as usize;
-            let long = Packet::Disconnect(Disconnect { reason, properties });
-            let short = Packet::Disconnect(Disconnect {
-                reason,
-                properties: Default::default(),
-            });
+            let packet = Packet::Disconnect(Disconnect { reason, properties });
             // [MQTT-3.14.2-3]: no reason string if the packet would be too large.
-            let packet = if detail.len() + 16 <= room {
-                &long
-            } else {
-                &short
-            };
-            self.send(id, packet, effects);
+            if !self.send(id, &packet, effects) {
+                let properties = DisconnectProperties::default();
+                let packet = Packet::Disconnect(Disconnect { reason, properties });
+                self.send(id, &packet, effects);
+            }
         }
         self.close(id, Close::Flush, true, effects);
     }
@@ -320,12 +331,17 @@ impl Shard {
             reason_string: Some(detail),
             ..Default::default()
         };
-        let packet = Packet::Connack(Connack {
-            session_present: false,
-            reason,
-            properties,
-        });
-        self.send(id, &packet, effects);
+        let connack = |properties| {
+            Packet::Connack(Connack {
+                session_present: false,
+                reason,
+                properties,
+            })
+        };
+        // [MQTT-3.2.2-19]: no reason string if the packet would be too large.
+        if !self.send(id, &connack(properties), effects) {
+            self.send(id, &connack(Default::default()), effects);
+        }
         self.close(id, Close::Flush, true, effects);
     }
 

@@ -267,7 +267,8 @@ impl Shard {
                 reason,
                 properties,
             });
-            return self.send(id, &packet, effects);
+            self.send(id, &packet, effects);
+            return;
         }
         let version = connection.version;
         let out = effects.outbox(id);
