@@ -4,7 +4,7 @@ use super::bytes::{self, ConnectPacket, PublishPacket};
 use super::packets::{AckGot, ConnackGot, DisconnectGot, Got, Message, SubackGot, take_packet};
 use super::world::Inner;
 use mqtt_v5_codec::{AckKind, ReasonCode, Version};
-use shard::{ConnectionId, Listener};
+use shard::{Close, ConnectionId, Listener};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,8 +15,8 @@ pub struct ClientState {
     pub id: String,
     /// Shard and connection, while connected.
     pub place: Option<(usize, ConnectionId)>,
-    /// The broker closed the last connection.
-    pub was_closed: bool,
+    /// How the broker closed the last connection, if it did.
+    pub closed: Option<Close>,
     /// Bytes from the broker, not yet cut into packets.
     pub received: Vec<u8>,
     pub packets: VecDeque<Got>,
@@ -33,7 +33,7 @@ impl ClientState {
             version,
             id: id.into(),
             place: None,
-            was_closed: false,
+            closed: None,
             received: Vec::new(),
             packets: VecDeque::new(),
             is_stalled: false,
@@ -44,16 +44,16 @@ impl ClientState {
 
     pub fn on_open(&mut self, core: usize, connection: ConnectionId) {
         self.place = Some((core, connection));
-        self.was_closed = false;
+        self.closed = None;
         self.received.clear();
         self.packets.clear();
         self.is_stalled = false;
         self.withheld.clear();
     }
 
-    pub fn on_close(&mut self) {
+    pub fn on_close(&mut self, how: Close) {
         self.place = None;
-        self.was_closed = true;
+        self.closed = Some(how);
     }
 
     fn decode(&mut self) {
@@ -129,7 +129,12 @@ impl Client {
 
     /// Whether the broker has closed the connection.
     pub fn is_closed(&self) -> bool {
-        self.state(|state| state.was_closed)
+        self.closed_how().is_some()
+    }
+
+    /// How the broker closed the connection, if it did.
+    pub fn closed_how(&self) -> Option<Close> {
+        self.state(|state| state.closed)
     }
 
     /// The shard that now has the connection.

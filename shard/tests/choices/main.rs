@@ -1,0 +1,10 @@
+//! Where the specifications leave a choice, what we do; and what has been seen failing in brokers
+//! that people run.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connecting;
+mod messages;
+mod packets_refused;
+mod seen_failing;
