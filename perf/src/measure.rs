@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::procfs::{CoreReading, CpuReading, share};
+use crate::procfs::{CoreReading, CpuReading, share, softirq_thread};
 
 /// The broker under test.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub struct Snapshot {
     broker: CpuReading,
     generator: CpuReading,
     core: Option<CoreReading>,
+    softirq: Option<CpuReading>,
 }
 
 /// What happened between two snapshots.
@@ -44,6 +45,8 @@ pub struct Interval {
     pub broker_waiting: f64,
     /// Part of the time that the generator was on a CPU.
     pub generator_busy: f64,
+    /// Part of the broker's core that the kernel's network thread used, if it is known.
+    pub softirq_busy: Option<f64>,
     /// Part of the broker's core that others used, the hypervisor included; `None` if the broker
     /// has no core of its own.
     pub others_busy: Option<f64>,
@@ -60,6 +63,11 @@ impl Snapshot {
             broker: CpuReading::take(subject.pid)?,
             generator: CpuReading::take(std::process::id())?,
             core: subject.core.and_then(CoreReading::take),
+            // Absent in a container that hides kernel threads.
+            softirq: subject
+                .core
+                .and_then(softirq_thread)
+                .and_then(|pid| CpuReading::take(pid).ok()),
         })
     }
 
@@ -87,6 +95,10 @@ impl Snapshot {
             broker_busy: share(broker.ns, elapsed),
             broker_waiting: share(broker.waiting_ns, elapsed),
             generator_busy: share(generator.ns, elapsed),
+            softirq_busy: match (&self.softirq, &earlier.softirq) {
+                (Some(now), Some(then)) => Some(share(now.since(then).ns, elapsed)),
+                _ => None,
+            },
             others_busy,
         }
     }
@@ -127,6 +139,7 @@ mod tests {
             broker: reading(broker_ns),
             generator: reading(broker_ns / 2),
             core,
+            softirq: Some(reading(broker_ns / 10)),
         }
     }
 
@@ -139,6 +152,7 @@ mod tests {
         assert_eq!(interval.broker_busy, 0.5);
         assert_eq!(interval.generator_busy, 0.25);
         assert_eq!(interval.others_busy, Some(0.25));
+        assert_eq!(interval.softirq_busy, Some(0.05));
         assert_eq!(interval.us_per(500_000), 2.0);
         assert_eq!(interval.per_second(500_000), 250_000.0);
         assert!(interval.us_per(0).is_nan());

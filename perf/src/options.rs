@@ -31,6 +31,9 @@ pub struct Options {
     /// Messages that a publisher may have on their way (closed loop).
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub window: Option<u32>,
+    /// Microseconds that the generator lets input pile up in a closed loop; 0 looks at once.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    pub pause_us: u64,
     /// Messages a second of all publishers together (open loop, one write per message).
     #[arg(long)]
     pub rate: Option<f64>,
@@ -66,6 +69,11 @@ impl Options {
         Duration::from_secs_f64(self.warm_up.clamp(0.0, 3_600.0))
     }
 
+    /// The shortest time between two looks at the sockets, in a closed loop.
+    pub fn pause(&self) -> Duration {
+        Duration::from_micros(self.pause_us)
+    }
+
     /// The payload, at least as long as its stamp.
     pub fn payload(&self, default: usize) -> usize {
         self.payload
@@ -90,6 +98,7 @@ impl Default for Options {
             qos: None,
             subscriber_qos: None,
             window: None,
+            pause_us: 100,
             rate: None,
             count: None,
             at_once: 100,

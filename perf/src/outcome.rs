@@ -100,6 +100,9 @@ impl Outcome {
         self.detail("broker busy", interval.broker_busy);
         self.detail("broker waiting for CPU", interval.broker_waiting);
         self.detail("generator busy", interval.generator_busy);
+        if let Some(softirq) = interval.softirq_busy {
+            self.detail("kernel network thread on the broker's core", softirq);
+        }
         if let Some(others) = interval.others_busy {
             self.detail("others on the broker's core", others);
             if others > OTHERS_BUSY_MAX {

@@ -195,6 +195,17 @@ fn parse_core(stat: &str, core: usize) -> Option<CoreReading> {
     })
 }
 
+/// The kernel thread that takes over network work of `core` when there is too much of it. What it
+/// does for a broker is not in the broker's own CPU time.
+pub fn softirq_thread(core: usize) -> Option<u32> {
+    let name = format!("ksoftirqd/{core}");
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
+        (comm.trim_end() == name).then_some(pid)
+    })
+}
+
 /// Raises this process's limit on open files to its hard limit, for itself and the brokers that
 /// it starts. Returns the limit then in force.
 pub fn raise_open_files_max() -> u64 {

@@ -39,6 +39,9 @@ pub enum Pace {
     Closed {
         /// Messages per publisher.
         window: u32,
+        /// The shortest time between two looks at the sockets: lets input pile up, so that one
+        /// read takes many messages and the broker seldom finds the generator asleep in a poll.
+        pause: Duration,
     },
     /// So many messages a second by all publishers together, spread evenly.
     Open {
@@ -191,12 +194,16 @@ impl<'a> Sender<'a> {
     }
 
     fn send_until(&mut self, end: Instant) -> Result<()> {
+        let mut last_turn = self.state.epoch.elapsed();
         while Instant::now() < end {
             self.state.on_read();
             // An open loop spins: a sleep in between would be latency of ours.
             let wait = match self.state.plan.pace {
-                Pace::Closed { window } => {
+                Pace::Closed { window, pause } => {
                     self.refill(window);
+                    let turn_took = self.state.epoch.elapsed() - last_turn;
+                    std::thread::sleep(pause.saturating_sub(turn_took));
+                    last_turn = self.state.epoch.elapsed();
                     Duration::from_millis(10)
                 }
                 Pace::Open { rate } => {

@@ -14,6 +14,9 @@ use crate::wire::numbered;
 
 /// Clients that hold the filters.
 const HOLDERS: usize = 100;
+/// Clients that hold them where their number grows from 10: always the same, so that batches to a
+/// receiver are as large with few filters as with many.
+const SWEEP_HOLDERS: usize = 10;
 /// Publishers of the messages that match them.
 const PUBLISHERS: usize = 50;
 
@@ -36,7 +39,13 @@ pub(super) fn filters(bench: &mut Bench<'_>) -> Result<()> {
         "{count} filters, {} bytes each",
         grown / count as u64
     ));
-    let (measurement, pace) = publish(bench, &mut fleet, publishers, "plant/#######/value", count)?;
+    let (measurement, pace) = publish(
+        bench,
+        &mut fleet,
+        publishers,
+        ("plant/#######/value", HOLDERS),
+        count,
+    )?;
     bench.outcome.figure(
         "memory per filter",
         "bytes",
@@ -58,7 +67,7 @@ pub(super) fn filters(bench: &mut Bench<'_>) -> Result<()> {
 pub(super) fn subscriptions(bench: &mut Bench<'_>) -> Result<()> {
     let most = bench.options.count.unwrap_or(1_000_000).max(10);
     let mut fleet = bench.fleet()?;
-    let holders = bench.open(&mut fleet, HOLDERS)?;
+    let holders = bench.open(&mut fleet, SWEEP_HOLDERS)?;
     let publishers = bench.open(
         &mut fleet,
         bench.options.publishers.unwrap_or(PUBLISHERS).max(1),
@@ -80,7 +89,7 @@ pub(super) fn subscriptions(bench: &mut Bench<'_>) -> Result<()> {
             bench,
             &mut fleet,
             publishers.clone(),
-            "meter/#######/value",
+            ("meter/#######/value", SWEEP_HOLDERS),
             count,
         )?;
         let cost = measurement.interval.us_per(measurement.messages());
@@ -127,7 +136,7 @@ fn publish(
     bench: &mut Bench<'_>,
     fleet: &mut Fleet,
     publishers: std::ops::Range<usize>,
-    pattern: &str,
+    (pattern, holders): (&str, usize),
     count: usize,
 ) -> Result<(Measurement, Pace)> {
     let shape = Shape {
@@ -141,6 +150,6 @@ fn publish(
         payload: bench.options.payload(64),
         pace: bench.pace(50, None),
     };
-    bench.describe(&shape, HOLDERS, 0);
+    bench.describe(&shape, holders, 0);
     Ok((bench.flow(fleet, &shape)?, shape.pace))
 }

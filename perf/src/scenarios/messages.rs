@@ -29,6 +29,7 @@ impl Bench<'_> {
             Some(rate) => Pace::Open { rate },
             None => Pace::Closed {
                 window: self.options.window.unwrap_or(window),
+                pause: self.options.pause(),
             },
         }
     }
@@ -61,7 +62,10 @@ impl Bench<'_> {
         self.outcome.parameter("subscriber QoS", subscriber_qos);
         self.outcome.parameter("payload bytes", shape.payload);
         match shape.pace {
-            Pace::Closed { window } => self.outcome.parameter("window", window),
+            Pace::Closed { window, pause } => {
+                self.outcome.parameter("window", window);
+                self.outcome.parameter("pause µs", pause.as_micros());
+            }
             Pace::Open { rate } => self.outcome.parameter("rate", rate),
         }
     }

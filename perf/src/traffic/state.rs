@@ -233,7 +233,10 @@ mod tests {
             copies,
             streams: Streams::ByPublisher,
             order: Order::Strict,
-            pace: Pace::Closed { window: 4 },
+            pace: Pace::Closed {
+                window: 4,
+                pause: Duration::ZERO,
+            },
             warm_up: Duration::ZERO,
             measured: Duration::ZERO,
         }
