@@ -231,10 +231,13 @@ impl Checker {
             return Ok(());
         };
         let client = truth.hello.client;
-        let is_taken_over = self.truths[link + 1..]
-            .iter()
-            .flatten()
-            .any(|later| later.hello.client == client && later.is_connect_delivered);
+        // Not always by a later one: a move between shards may take its time.
+        let is_taken_over = self.truths.iter().enumerate().any(|(index, other)| {
+            other.as_ref().is_some_and(|other| {
+                let is_rival = index != link && other.hello.client == client;
+                is_rival && other.is_connect_delivered && other.gone_at.is_none()
+            })
+        });
         let is_late = !truth.is_accepted && now.since(truth.hello.sent.at) >= self.connect_timeout;
         let is_excused = truth.farewell.is_some()
             || is_taken_over

@@ -6,6 +6,7 @@
 
 use crate::checker::Checker;
 use crate::delivery::Delivery;
+use crate::history::brief;
 use crate::ledger::{MessageId, Moment};
 use crate::link::{Leave, LinkId};
 use crate::truth::Hello;
@@ -219,7 +220,9 @@ impl Client {
         self.requests.clear();
         self.aliases.clear();
         self.server_aliases.clear();
-        world.say(format_args!("client {} sends {connect:?}", self.index));
+        if world.history.is_recording() {
+            world.say(format_args!("client {} sends {}", self.index, brief(connect, 300)));
+        }
         self.send(world, connect);
         self.hello = Some(hello);
         link
@@ -279,8 +282,7 @@ impl Client {
     fn on_packet(&mut self, world: &mut World, checker: &mut Checker, raw: &Raw) -> Result<()> {
         let packet = raw.decode(self.character.version)?;
         if world.history.is_recording() {
-            let line: String = format!("{packet:?}").chars().take(240).collect();
-            world.say(format_args!("client {} receives {line}", self.index));
+            world.say(format_args!("client {} receives {}", self.index, brief(&packet, 240)));
         }
         match packet {
             Packet::Connack(connack) => self.on_connack(world, checker, &connack),

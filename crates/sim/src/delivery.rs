@@ -154,7 +154,10 @@ impl Ledger {
             "message {number}: copy {} too many",
             seen.live
         );
-        if matched.groups.is_empty() && !is_again && !message.is_will {
+        // A message that was sent twice may have come too early for the subscription at first, and
+        // then late.
+        let is_ordered = attempts == 1 || matched.qos_min.is_some();
+        if matched.groups.is_empty() && !is_again && !message.is_will && is_ordered {
             let key = (message.publisher, message.topic.clone(), delivery.qos as u8);
             let latest = account.latest.entry(key).or_insert(number);
             ensure!(

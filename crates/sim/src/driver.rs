@@ -4,6 +4,7 @@
 //! of a turn it empties the effects: frames go into the rings as far as there is room, the list is
 //! carried out in order, and new output is taken.
 
+use crate::history::brief;
 use crate::link::{LinkId, Place};
 use crate::plan::Plan;
 use crate::world::{Note, What, World};
@@ -457,7 +458,7 @@ impl World {
                     "shard {} to {}: {}",
                     from.0,
                     to.0,
-                    brief(&frame)
+                    brief(&frame, 160)
                 ));
             }
             self.handle(to, Event::Frame { from, frame });
@@ -482,7 +483,3 @@ impl World {
     }
 }
 
-/// A frame in at most so many characters.
-fn brief(frame: &Frame) -> String {
-    format!("{frame:?}").chars().take(160).collect()
-}

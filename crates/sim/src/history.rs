@@ -83,6 +83,13 @@ impl History {
     }
 }
 
+/// A value in at most so many characters, without the fields that are `None`.
+pub fn brief(value: &impl fmt::Debug, characters_max: usize) -> String {
+    let text = format!("{value:?}");
+    let fields = text.split(", ").filter(|field| !field.ends_with(": None"));
+    fields.collect::<Vec<&str>>().join(", ").chars().take(characters_max).collect()
+}
+
 thread_local! {
     /// The lines of this thread's run, where a panic hook can still find them.
     static LAST_LINES: std::cell::RefCell<VecDeque<String>> =

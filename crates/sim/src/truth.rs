@@ -237,7 +237,7 @@ impl Truth {
             Packet::Publish(publish) => return self.on_publish(&publish, flights),
             Packet::Ack(ack) => self.on_ack(&ack, flights)?,
             Packet::Suback(suback) => {
-                answer(&mut self.owed.subacks, suback.packet_id.number(), "SUBACK")?;
+                answer_any(&mut self.owed.subacks, suback.packet_id.number(), "SUBACK")?;
             }
             Packet::Unsuback(unsuback) => {
                 answer(
@@ -391,6 +391,14 @@ fn answer(owed: &mut VecDeque<u16>, packet_id: u16, what: &str) -> Result<()> {
         Some(expected) => bail!("{what} {packet_id} before {what} {expected}"),
         None => bail!("{what} {packet_id} answers nothing"),
     }
+}
+
+/// The same for SUBACK and UNSUBACK, whose order is free: some have to ask other shards.
+fn answer_any(owed: &mut VecDeque<u16>, packet_id: u16, what: &str) -> Result<()> {
+    let found = owed.iter().position(|expected| *expected == packet_id);
+    let Some(index) = found else { bail!("{what} {packet_id} answers nothing") };
+    owed.remove(index);
+    Ok(())
 }
 
 impl Flights {
