@@ -204,6 +204,11 @@ impl Shard {
             return;
         }
         ticket.matched = true;
+        // It may have expired on its way here. [MQTT-3.3.2-5]
+        if lazy.view.is_expired(self.now) {
+            self.counters.dropped_expired += 1;
+            return;
+        }
         let ids = if target.ids == [0] {
             &[][..]
         } else {

@@ -18,6 +18,8 @@ pub struct Owed {
     pub reason: Option<ReasonCode>,
     /// The connection that it was owed to is gone.
     pub is_void: bool,
+    /// The sequence number of the one that takes its place on a later connection.
+    pub repeated_as: Option<u32>,
 }
 
 /// Everything that is owed to one client.
@@ -70,6 +72,7 @@ impl Inbound {
             qos,
             reason: None,
             is_void: false,
+            repeated_as: None,
         });
         sequence
     }
@@ -85,9 +88,12 @@ impl Inbound {
     /// The next acknowledgement in order, if it may be sent.
     pub fn pop_settled(&mut self) -> Option<Owed> {
         let owed = *self.owed.front()?;
-        owed.reason?;
+        let reason = owed.reason?;
         self.owed.pop_front();
         self.front = self.front.wrapping_add(1);
+        if let Some(sequence) = owed.repeated_as {
+            self.settle(sequence, reason);
+        }
         Some(owed)
     }
 
@@ -130,13 +136,15 @@ impl Inbound {
     }
 
     /// The client repeats a QoS 2 PUBLISH whose PUBREC is owed to a former connection: it is owed
-    /// to this one now. Returns whether there was one.
+    /// to this one now, after what came before the repetition. Returns whether there was one.
     pub fn revive_pubrec(&mut self, id: PacketId) -> bool {
-        let owed = self
-            .owed
-            .iter_mut()
-            .find(|owed| owed.packet_id == id && owed.qos == QoS::ExactlyOnce);
-        owed.map(|owed| owed.is_void = false).is_some()
+        let is_it = |owed: &Owed| owed.packet_id == id && owed.qos == QoS::ExactlyOnce;
+        let Some(at) = self.owed.iter().rposition(is_it) else {
+            return false;
+        };
+        let sequence = self.owe(id, QoS::ExactlyOnce);
+        self.owed[at].repeated_as = Some(sequence);
+        true
     }
 }
 
@@ -167,8 +175,25 @@ mod tests {
         inbound.on_disconnect();
         assert!(inbound.revive_pubrec(id));
         inbound.settle(sequence, ReasonCode::Success);
+        assert!(inbound.pop_settled().unwrap().is_void);
         assert!(!inbound.pop_settled().unwrap().is_void);
         assert!(inbound.release(id));
         assert!(!inbound.release(id));
+    }
+
+    #[test]
+    fn repeated_packets_are_answered_in_the_order_of_their_repetition() {
+        let mut inbound = Inbound::default();
+        let id = |n| PacketId::new(n).unwrap();
+        let late = inbound.owe(id(2), QoS::ExactlyOnce);
+        inbound.on_disconnect();
+        // The PUBREC of 1 was lost on its way; that of 2 has never been sent.
+        let first = inbound.owe(id(1), QoS::ExactlyOnce);
+        inbound.settle(first, ReasonCode::Success);
+        assert!(inbound.revive_pubrec(id(2)));
+        inbound.settle(late, ReasonCode::Success);
+        let sent = std::iter::from_fn(|| inbound.pop_settled()).filter(|owed| !owed.is_void);
+        let numbers: Vec<u16> = sent.map(|owed| owed.packet_id.number()).collect();
+        assert_eq!(numbers, [1, 2]);
     }
 }

@@ -126,6 +126,7 @@ impl Shard {
             inbound.settle(sequence, ReasonCode::Success);
             self.flush_owed(id, session, effects);
         }
+        self.pause_if_owing(id, session, effects);
         true
     }
 
@@ -187,10 +188,7 @@ impl Shard {
             (Some(packet_id), Some(pending)) => {
                 let inbound = self.sessions.at_mut(session.index).inbound_mut();
                 inbound.owe(packet_id, publish.qos);
-                if inbound.owed() >= self.config.limits.receive_maximum as usize {
-                    inbound.is_paused = true;
-                    self.pause(id, pause::OWED, effects);
-                }
+                self.pause_if_owing(id, session, effects);
                 self.answer_pending(pending, matched, effects);
             }
         }
@@ -199,6 +197,16 @@ impl Shard {
         {
             self.lanes.pause(to, id);
             self.pause(id, pause::LANE, effects);
+        }
+    }
+
+    /// Reads no more from a client that is owed very many acknowledgements.
+    fn pause_if_owing(&mut self, id: ConnectionId, session: SessionId, effects: &mut Effects) {
+        if let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
+            && inbound.owed() >= self.config.limits.receive_maximum as usize
+        {
+            inbound.is_paused = true;
+            self.pause(id, pause::OWED, effects);
         }
     }
 
@@ -295,7 +303,10 @@ impl Shard {
             let reason = owed.reason.expect("settled");
             if !owed.is_void {
                 self.send_acknowledgement(id, session, owed.packet_id, owed.qos, reason, effects);
-            } else if owed.qos == QoS::ExactlyOnce && reason.is_error() {
+            } else if owed.qos == QoS::ExactlyOnce
+                && reason.is_error()
+                && owed.repeated_as.is_none()
+            {
                 inbound.release(owed.packet_id);
             }
         }
@@ -390,7 +401,10 @@ impl Shard {
             Origin::Nobody | Origin::RetainedRead { .. } => {}
             Origin::Publisher { session, sequence } => {
                 let live = self.sessions.get_mut(session.index, session.generation);
-                let Some(live) = live else { return };
+                // A session that is ending owes nothing any more.
+                let Some(live) = live.filter(|live| !live.is_ending) else {
+                    return;
+                };
                 let connection = live.connection;
                 live.inbound_mut().settle(sequence, accepted(matched));
                 // Without a connection all that is owed is void, or waits to be asked for again.
