@@ -128,7 +128,7 @@ impl Checker {
             return Ok(());
         };
         if let (Some(acked), Some(expiry_s)) = (known.acked, known.expiry_s) {
-            let until = acked.at + Span::from_s(u64::from(expiry_s)) + SLACK;
+            let until = acked.at + Span::from_s(u64::from(expiry_s));
             ensure!(now <= until, "message {message} had expired");
         }
         Ok(())
@@ -137,11 +137,13 @@ impl Checker {
     fn on_accepted(
         &mut self,
         link: usize,
-        truth: &Truth,
+        truth: &mut Truth,
         flights: &mut Flights,
         is_session_present: bool,
         now: Moment,
     ) -> Result<()> {
+        // Its clock starts when it is accepted: before that it may have moved between shards.
+        (truth.heard_at, truth.touched_at) = (now.at, now.at);
         let hello = &truth.hello;
         let expected = self.expected_presence(hello, now.at);
         // MQTT 3.1 has no such flag.
@@ -170,6 +172,7 @@ impl Checker {
         }
         if is_present {
             flights.resume(link);
+            self.ledger.resume(hello.client, now);
         } else {
             *flights = Flights::default();
             flights.resume(link);
@@ -226,18 +229,23 @@ impl Checker {
     /// It had no reason to.
     pub fn on_closed(&mut self, link: usize, world: &World) -> Result<()> {
         let now = world.now;
-        self.forget(link, now, false);
+        let Some(truth) = &self.truths[link] else {
+            return Ok(());
+        };
+        // Not always by a later one: a move between shards may take its time.
+        let is_taken_over = self.truths.iter().enumerate().any(|(index, other)| {
+            other.as_ref().is_some_and(|other| {
+                let is_rival = index != link && other.hello.client == truth.hello.client;
+                is_rival && other.is_connect_delivered && other.gone_at.is_none()
+            })
+        });
+        // Its DISCONNECT may have waited behind a message that made the shard stop reading.
+        let is_unread = is_taken_over && truth.farewell.is_some();
+        self.forget(link, now, is_unread);
         let Some(truth) = &self.truths[link] else {
             return Ok(());
         };
         let client = truth.hello.client;
-        // Not always by a later one: a move between shards may take its time.
-        let is_taken_over = self.truths.iter().enumerate().any(|(index, other)| {
-            other.as_ref().is_some_and(|other| {
-                let is_rival = index != link && other.hello.client == client;
-                is_rival && other.is_connect_delivered && other.gone_at.is_none()
-            })
-        });
         let is_late = !truth.is_accepted && now.since(truth.hello.sent.at) >= self.connect_timeout;
         let is_excused = truth.farewell.is_some()
             || is_taken_over
@@ -282,6 +290,8 @@ impl Checker {
         if truth.is_accepted && session.link == Some(link) {
             session.closed = Some((now, truth.expiry_s));
             session.is_unclear |= is_unread;
+            self.ledger
+                .detach(client, truth.expiry_s.is_some() || is_unread);
         } else if truth.is_connect_delivered && !truth.is_accepted {
             session.is_unclear = true;
         }
@@ -328,13 +338,18 @@ impl Checker {
     ///
     /// # Errors
     /// One has not.
-    pub fn check_keep_alive(&self, world: &World) -> Result<()> {
-        for (index, truth) in self.truths.iter().enumerate() {
+    pub fn check_keep_alive(&mut self, world: &World) -> Result<()> {
+        for (index, truth) in self.truths.iter_mut().enumerate() {
             let Some(truth) = truth else { continue };
-            let is_open = truth.is_accepted && truth.gone_at.is_none();
-            let is_paused = world.links[index].is_paused;
-            let is_late = is_open && !is_paused && truth.is_overdue(world.now);
-            ensure!(!is_late, "link {index} is silent and still open");
+            if !truth.is_accepted || truth.gone_at.is_some() {
+                continue;
+            }
+            // While the shard does not read, silence says nothing.
+            if world.links[index].is_paused {
+                truth.touched_at = world.now;
+            }
+            let is_overdue = truth.is_overdue(world.settled_at(index));
+            ensure!(!is_overdue, "link {index} is silent and still open");
         }
         Ok(())
     }

@@ -57,6 +57,10 @@ impl Ledger {
             (Some(_), None) => bail!("message expiry out of nowhere"),
         }
         let matched = self.matched(client, &message);
+        for group in &matched.groups {
+            let group = self.groups.entry(group.clone()).or_default();
+            group.reached.insert(number);
+        }
         if delivery.retain {
             self.deliver_retained(client, number, &message, delivery, &matched)?;
         } else {
@@ -83,8 +87,8 @@ impl Ledger {
             }
             if is_sure {
                 matched.qos_min = matched.qos_min.max(Some(subscription.qos_min()));
-                if let ([.., last], true) = (&subscription.grants[..], grants.len() == 1) {
-                    matched.sure_ids.extend(last.id);
+                if let [only] = &grants[..] {
+                    matched.sure_ids.extend(only.id);
                 }
             }
             matched.own.extend(grants);
@@ -167,24 +171,15 @@ impl Ledger {
             *latest = number;
         }
         if let ([group], true) = (&matched.groups[..], matched.own.is_empty()) {
+            let is_troubled = self.is_troubled(group, message.sent.step);
             let group = self.groups.entry(group.clone()).or_default();
             let copies = group.copies.entry(number).or_default();
             *copies += 1;
-            let is_excused = group.troubled >= message.sent.step || *copies <= attempts;
+            let is_excused = is_troubled || *copies <= attempts;
             ensure!(
                 is_excused,
                 "message {number} went to {copies} members of a group"
             );
-        } else {
-            for group in &matched.groups {
-                *self
-                    .groups
-                    .entry(group.clone())
-                    .or_default()
-                    .copies
-                    .entry(number)
-                    .or_default() += 1;
-            }
         }
         Ok(())
     }
@@ -211,15 +206,6 @@ impl Ledger {
         }
         if may_be_live {
             seen.live += 1;
-            for group in &matched.groups {
-                *self
-                    .groups
-                    .entry(group.clone())
-                    .or_default()
-                    .copies
-                    .entry(number)
-                    .or_default() += 1;
-            }
             return Ok(());
         }
         seen.retained += 1;
@@ -244,7 +230,7 @@ impl Ledger {
             "message {number} at {:?}",
             delivery.qos
         );
-        if message.is_will {
+        if message.is_will || message.may_return() {
             return Ok(());
         }
         let numbers = &self.retained[&message.topic];

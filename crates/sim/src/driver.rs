@@ -45,6 +45,8 @@ pub struct Station {
     is_turn_due: bool,
     tick_at: Option<Time>,
     ticks: (Time, u32),
+    /// The last time at which it had no deadline behind it.
+    pub(crate) settled_at: Time,
 }
 
 impl std::fmt::Debug for Station {
@@ -95,6 +97,7 @@ impl Station {
             is_turn_due: false,
             tick_at: None,
             ticks: (now, 0),
+            settled_at: now,
         }
     }
 
@@ -304,10 +307,13 @@ impl World {
 /// Time and rings.
 impl World {
     fn schedule_tick(&mut self, shard: ShardId) {
+        let now = self.now;
         let station = &mut self.stations[shard.index()];
-        let Some(deadline) = station.shard.next_deadline() else {
-            return;
-        };
+        let deadline = station.shard.next_deadline();
+        if deadline.is_none_or(|deadline| deadline > now) {
+            station.settled_at = now;
+        }
+        let Some(deadline) = deadline else { return };
         if station.tick_at.is_some_and(|at| at <= deadline) {
             return;
         }
@@ -482,4 +488,3 @@ impl World {
         Ok(())
     }
 }
-

@@ -87,7 +87,12 @@ impl History {
 pub fn brief(value: &impl fmt::Debug, characters_max: usize) -> String {
     let text = format!("{value:?}");
     let fields = text.split(", ").filter(|field| !field.ends_with(": None"));
-    fields.collect::<Vec<&str>>().join(", ").chars().take(characters_max).collect()
+    fields
+        .collect::<Vec<&str>>()
+        .join(", ")
+        .chars()
+        .take(characters_max)
+        .collect()
 }
 
 thread_local! {

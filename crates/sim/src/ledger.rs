@@ -7,7 +7,7 @@
 use crate::wire::Wish;
 use mqtt_v5_codec::{QoS, RetainHandling, Share, SubscriptionOptions, split_share};
 use shard::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A point in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,12 +104,17 @@ pub(crate) struct Account {
     pub(crate) retained_copies: BTreeMap<String, u32>,
     pub(crate) expectations: Vec<Expectation>,
     pub(crate) packet_max: Option<u32>,
+    /// It has no connection, and may expire or have expired.
+    pub(crate) is_doubtful: bool,
 }
 
 /// What is known of a shared group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
+    /// Copies that came by no other way.
     pub(crate) copies: BTreeMap<MessageId, u32>,
+    /// Messages of which a member has a copy that may have come by this way.
+    pub(crate) reached: BTreeSet<MessageId>,
     /// When a member last left or its session ended.
     pub(crate) troubled: u64,
 }
@@ -161,6 +166,11 @@ pub fn number(payload: &[u8]) -> Option<MessageId> {
 }
 
 impl Message {
+    /// Whether it was sent twice at QoS 1: then it may replace what came after it the first time.
+    pub(crate) fn may_return(&self) -> bool {
+        self.qos == QoS::AtLeastOnce && self.attempts > 1
+    }
+
     pub(crate) fn is_live_match(
         &self,
         client: usize,
@@ -169,7 +179,9 @@ impl Message {
     ) -> bool {
         let is_own = grant.options.no_local && self.publisher == client;
         let is_over = grant.gone.is_some_and(|gone| gone < self.sent.step);
-        let is_early = self.acked.is_some_and(|acked| acked.step < grant.sent);
+        // A group may have kept it for whoever joins.
+        let is_early =
+            subscription.group.is_none() && self.acked.is_some_and(|acked| acked.step < grant.sent);
         !is_own && !is_over && !is_early && matches(&subscription.filter, &self.topic)
     }
 }
@@ -321,7 +333,10 @@ impl Ledger {
                 let fits = fits(message, account.packet_max);
                 !message.is_clearing && message.expiry_s.is_none() && !is_own && fits
             });
-            if is_lasting && matches(filter, topic) {
+            let may_return = numbers
+                .iter()
+                .any(|number| self.messages[*number].may_return());
+            if is_lasting && !may_return && matches(filter, topic) {
                 let (topic, filter) = (topic.clone(), filter.to_string());
                 account.expectations.push(Expectation {
                     topic,
@@ -341,9 +356,6 @@ impl Ledger {
             .retain(|expectation| expectation.filter != filter);
         if let Some(subscription) = account.subscriptions.get_mut(filter) {
             subscription.ending = Some(now.step);
-            if let Some(group) = &subscription.group {
-                self.groups.entry(group.clone()).or_default().troubled = u64::MAX;
-            }
         }
     }
 
@@ -379,6 +391,39 @@ impl Ledger {
         }
     }
 
+    /// The client's session has lost its connection; `is_doubtful`: it may end before it has
+    /// another.
+    pub fn detach(&mut self, client: usize, is_doubtful: bool) {
+        self.accounts[client].is_doubtful = is_doubtful;
+    }
+
+    /// The client's session goes on with another connection.
+    pub fn resume(&mut self, client: usize, now: Moment) {
+        let account = &mut self.accounts[client];
+        if std::mem::take(&mut account.is_doubtful) {
+            for subscription in account.subscriptions.values() {
+                if let Some(group) = &subscription.group {
+                    self.groups.entry(group.clone()).or_default().troubled = now.step;
+                }
+            }
+        }
+    }
+
+    /// Whether a member of a group has left since a step, or may have.
+    pub(crate) fn is_troubled(&self, name: &str, since: u64) -> bool {
+        let is_leaving = |account: &Account| {
+            account.subscriptions.get(name).is_some_and(|subscription| {
+                let is_open = subscription.grants.iter().any(|grant| grant.gone.is_none());
+                account.is_doubtful || (subscription.ending.is_some() && is_open)
+            })
+        };
+        let has_left = self
+            .groups
+            .get(name)
+            .is_some_and(|group| group.troubled >= since);
+        has_left || self.accounts.iter().any(is_leaving)
+    }
+
     /// The connection is gone: what a SUBSCRIBE on it would still have brought may be lost.
     pub fn lose_link(&mut self, client: usize, link: usize) {
         self.accounts[client]
@@ -386,16 +431,21 @@ impl Ledger {
             .retain(|expectation| expectation.link != link);
     }
 
-    /// Whether some subscriber certainly had to get the message, so that "no matching subscribers"
-    /// is wrong.
-    pub fn has_certain_subscriber(&self, number: MessageId) -> bool {
+    /// A subscriber and its filter, if some subscriber certainly had to get the message, so that
+    /// "no matching subscribers" is wrong.
+    pub fn certain_subscriber(&self, number: MessageId) -> Option<(usize, &str)> {
         let message = &self.messages[number];
-        self.accounts.iter().enumerate().any(|(client, account)| {
-            account.subscriptions.values().any(|subscription| {
-                subscription.is_certain_since(message.sent.step)
-                    && subscription.lets_pass(message, client)
+        let accounts = self.accounts.iter().enumerate();
+        accounts
+            .filter(|(_, account)| !account.is_doubtful)
+            .find_map(|(client, account)| {
+                let mut subscriptions = account.subscriptions.iter();
+                let (filter, _) = subscriptions.find(|(_, subscription)| {
+                    subscription.is_certain_since(message.sent.step)
+                        && subscription.lets_pass(message, client)
+                })?;
+                Some((client, filter.as_str()))
             })
-        })
     }
 }
 

@@ -68,7 +68,7 @@ impl Ledger {
         name: &str,
         group: &Group,
     ) -> Result<()> {
-        if group.troubled >= message.sent.step || group.copies.contains_key(&number) {
+        if self.is_troubled(name, message.sent.step) || group.reached.contains(&number) {
             return Ok(());
         }
         let members: Vec<(&Subscription, &Account, usize)> = self

@@ -98,6 +98,8 @@ pub struct Truth {
     pub gone_at: Option<Time>,
     /// When a whole packet last reached a shard.
     pub heard_at: Time,
+    /// When bytes last reached a shard: half a packet is a sign of life, too.
+    pub touched_at: Time,
     /// The keep-alive in force.
     pub keep_alive_s: u16,
     /// The session expiry in force; see [`Hello::expiry_s`].
@@ -138,6 +140,7 @@ impl Truth {
             is_connect_delivered: false,
             gone_at: None,
             heard_at: hello.sent.at,
+            touched_at: hello.sent.at,
             keep_alive_s: hello.keep_alive_s,
             expiry_s: hello.expiry_s,
             packets: 0,
@@ -156,6 +159,7 @@ impl Truth {
     /// The client model sent nonsense.
     pub fn on_delivered(&mut self, bytes: &[u8], flights: &mut Flights, now: Time) -> Result<()> {
         self.up.push(bytes);
+        self.touched_at = now;
         while let Some(raw) = self.up.next_packet()? {
             self.heard_at = now;
             self.on_request(&raw, flights)?;
@@ -376,7 +380,7 @@ impl Truth {
     /// Whether its keep-alive obliges the shard to have closed the connection.
     pub fn is_overdue(&self, now: Time) -> bool {
         let slack = Span::from_s(3);
-        self.keep_alive_s > 0 && now.since(self.heard_at) > Span(self.patience().0 + slack.0)
+        self.keep_alive_s > 0 && now.since(self.touched_at) > Span(self.patience().0 + slack.0)
     }
 
     fn patience(&self) -> Span {
@@ -396,7 +400,9 @@ fn answer(owed: &mut VecDeque<u16>, packet_id: u16, what: &str) -> Result<()> {
 /// The same for SUBACK and UNSUBACK, whose order is free: some have to ask other shards.
 fn answer_any(owed: &mut VecDeque<u16>, packet_id: u16, what: &str) -> Result<()> {
     let found = owed.iter().position(|expected| *expected == packet_id);
-    let Some(index) = found else { bail!("{what} {packet_id} answers nothing") };
+    let Some(index) = found else {
+        bail!("{what} {packet_id} answers nothing")
+    };
     owed.remove(index);
     Ok(())
 }
@@ -486,7 +492,6 @@ impl Flights {
                 ack.kind == AckKind::Pubcomp,
                 "the client model answers {id} twice"
             );
-            self.late.remove(&id);
             return Ok(());
         };
         if ack.kind == AckKind::Pubrec && !ack.reason.is_error() {

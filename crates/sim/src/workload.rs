@@ -170,7 +170,11 @@ impl Client {
             version: character.version,
             is_clean,
             expiry_s,
-            keep_alive_s: character.keep_alive_s,
+            // A 3.x client is not told of a cap.
+            keep_alive_s: match character.version {
+                Version::V5 => character.keep_alive_s,
+                _ => world.plan.limits.keep_alive_s(character.keep_alive_s),
+            },
             receive_maximum: receive_maximum.unwrap_or(u16::MAX),
             packet_max: character.packet_max,
             alias_max: character.alias_max,

@@ -211,6 +211,15 @@ impl World {
         Ok(Some(None))
     }
 
+    /// The last time at which the shard of a connection had done all that was due; now, if none
+    /// has it.
+    pub fn settled_at(&self, link: usize) -> Time {
+        match self.links[link].place {
+            Place::At(shard, _) => self.stations[shard.index()].settled_at,
+            _ => self.now,
+        }
+    }
+
     /// Whether nothing moves any more: only clocks are left.
     pub fn is_still(&self) -> bool {
         self.under_way == 0
