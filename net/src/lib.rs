@@ -13,6 +13,7 @@ mod epoll;
 mod error;
 mod flags;
 mod handler;
+mod host;
 mod links;
 mod listen;
 mod server;
@@ -26,6 +27,7 @@ mod wake;
 pub use config::{DriverChoice, ServerConfig, Tuning};
 pub use error::{JoinError, StartError};
 pub use handler::Handler;
+pub use host::prefer_small_pages;
 pub use server::{Server, Stopper, start, start_with};
 pub use wake::Wake;
 

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         eprintln!("meshring: {error:#}");
         return ExitCode::from(2);
     }
+    net::prefer_small_pages();
     let result = match command {
         Command::Serve(arguments) => serve::run(arguments),
     };

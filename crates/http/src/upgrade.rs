@@ -171,10 +171,7 @@ mod tests {
     fn our_preference_decides_the_subprotocol() {
         check_protocol("", None);
         check_protocol("Sec-WebSocket-Protocol: chat\r\n", None);
-        check_protocol(
-            "Sec-WebSocket-Protocol: mqttv3.1, mqtt\r\n",
-            Some("mqtt"),
-        );
+        check_protocol("Sec-WebSocket-Protocol: mqttv3.1, mqtt\r\n", Some("mqtt"));
         check_protocol(
             "Sec-WebSocket-Protocol: chat,mqtt,mqttv3.1\r\n",
             Some("mqtt"),
