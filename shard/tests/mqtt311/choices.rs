@@ -233,3 +233,137 @@ fn a_graceful_stop_closes_every_connection() {
         silent.expect_closed();
     });
 }
+
+#[test]
+fn a_lasting_session_ends_after_the_operators_longest_expiry() {
+    for shards in [1, 2, 5] {
+        let w = World::with_limits(shards, |limits| limits.session_expiry_max_s = 60);
+        let client = w.client(V311, "c");
+        client.connect_with(|c| c.clean_start(false));
+        w.advance(600); // Connected, it lasts.
+        client.subscribe("t", 1);
+        client.cut();
+        w.advance(59);
+        assert!(
+            client
+                .connect_with(|c| c.clean_start(false))
+                .session_present
+        );
+        client.cut();
+        w.advance(61);
+        assert!(
+            !client
+                .connect_with(|c| c.clean_start(false))
+                .session_present
+        );
+        w.connected(V311, "publisher").publish("t", "x", 1);
+        client.expect_nothing();
+    }
+}
+
+#[test]
+fn a_subscriber_that_never_acknowledges_is_closed_and_publishers_go_on() {
+    for shards in [1, 2, 5] {
+        let w = World::with_limits(shards, |limits| {
+            limits.in_flight_max = 1;
+            limits.queue_soft_messages = 3;
+            limits.slow_subscriber_ms = 20_000;
+        });
+        let (client, publisher) = (w.client(V311, "c"), w.connected(V311, "publisher"));
+        client.connect_with(|c| c.clean_start(false));
+        client.subscribe("t", 1);
+        for number in 1..=4 {
+            publisher.publish("t", &number.to_string(), 1);
+        }
+        // From here on the queue is long, and acknowledgements wait.
+        for number in 5..=9 {
+            publisher.publish_with(
+                PublishPacket::new("t", number.to_string())
+                    .qos(1)
+                    .id(number),
+            );
+        }
+        publisher.expect_nothing();
+        // Progress, however slow, keeps the subscriber.
+        w.advance(15);
+        let first = client.message();
+        client.puback(first.id());
+        w.advance(15);
+        assert!(!client.is_closed());
+        publisher.expect_nothing();
+        w.advance(10);
+        assert!(client.is_closed());
+        for number in 5..=9 {
+            publisher.expect_ack(AckKind::Puback, number, ReasonCode::Success);
+        }
+        // Nothing was lost.
+        client.connect_with(|c| c.clean_start(false));
+        for number in 2..=9 {
+            assert_eq!(client.receive().text(), number.to_string());
+        }
+        client.expect_nothing();
+    }
+}
+
+#[test]
+fn thousands_of_messages_in_one_piece_are_all_acknowledged_in_order() {
+    World::each(|w| {
+        let (client, publisher) = two(w);
+        client.subscribe("t/#", 0);
+        let all: Vec<u8> = (1..=6_000_u16)
+            .flat_map(|id| {
+                let topic = format!("t/{}", id % 11);
+                let publish = PublishPacket::new(&topic, id.to_string());
+                publish.qos(1 + (id % 2) as u8).id(id).build(V311)
+            })
+            .collect();
+        publisher.send_raw(&all);
+        for id in 1..=6_000 {
+            let kind = if id % 2 == 0 {
+                AckKind::Puback
+            } else {
+                AckKind::Pubrec
+            };
+            publisher.expect_ack(kind, id, ReasonCode::Success);
+        }
+        publisher.expect_nothing();
+        assert_eq!(client.drain_messages().len(), 6_000);
+    });
+}
+
+#[test]
+fn thousands_of_retained_messages_arrive_while_others_are_published() {
+    World::each(|w| {
+        let (client, publisher) = two(w);
+        for number in 0..3_000 {
+            publisher.publish_retained(&format!("kept/{number}"), "x", 0);
+        }
+        client.subscribe("#", 0);
+        publisher.publish("live", "y", 0);
+        w.advance(1);
+        let messages = client.drain_messages();
+        let (kept, live): (Vec<Message>, Vec<Message>) =
+            messages.into_iter().partition(|message| message.retain);
+        let mut topics: Vec<&str> = kept.iter().map(|message| &message.topic[..]).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!((kept.len(), topics.len()), (3_000, 3_000));
+        assert_eq!(texts(&live), ["y"]);
+    });
+}
+
+#[test]
+fn acknowledgements_of_the_wrong_kind_harm_nobody() {
+    World::each(|w| {
+        for (qos, kind) in [(1, 5), (1, 7), (2, 4), (2, 7)] {
+            let (client, publisher) = two(w);
+            client.subscribe("t", 2);
+            publisher.publish("t", "x", qos);
+            let id = client.message().id();
+            client.send_raw(&bytes::ack(kind, id, 0));
+            client.expect_closed();
+            publisher.expect_alive();
+            publisher.disconnect();
+        }
+    });
+}
