@@ -139,6 +139,24 @@ fn the_log_tells_what_runs_and_what_is_missing() {
 }
 
 #[test]
+fn a_low_limit_on_open_files_is_raised() {
+    let program = env!("CARGO_BIN_EXE_meshring");
+    let line =
+        format!("ulimit -Sn 300; exec '{program}' serve --dev --shards 1 --cpus 8000 --log info");
+    // It does not get far, but far enough.
+    let output = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    let words = "limit on open files before=300 now=";
+    let (_, now) = log.split_once(words).expect("the limit is logged");
+    let now = now.split_whitespace().next().unwrap();
+    let now: u64 = now.parse().unwrap();
+    assert!(now > 300, "raised to {now}");
+}
+
+#[test]
 fn without_dev_nobody_gets_in_and_the_log_says_so() {
     let mut child = meshring()
         .args(["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
