@@ -62,7 +62,7 @@ impl Default for Limits {
         Limits {
             packet_bytes_max: 1_048_576,
             receive_maximum: 1_024,
-            in_flight_max: 1_024,
+            in_flight_max: 8_192,
             topic_alias_maximum: 32,
             client_alias_max: 32,
             topic_levels_max: 128,
