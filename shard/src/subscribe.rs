@@ -108,15 +108,26 @@ impl Shard {
         if !self.may_subscribe(session, filter) {
             return ReasonCode::NotAuthorized;
         }
-        if self.sessions.at(session.index).subscription_count() >= limits.subscriptions_max {
+        let group = group.map(|name| {
+            Arc::new(GroupKey {
+                name: name.into(),
+                filter: filter.into(),
+            })
+        });
+        let live = self.sessions.at(session.index);
+        // One that is there already may be replaced. [MQTT-3.8.4-3]
+        let is_new = || match &group {
+            Some(key) => live.shared_subscription(key).is_none(),
+            None => self
+                .subscriptions
+                .find(filter)
+                .is_none_or(|id| !self.subscriptions.has(id, session.index)),
+        };
+        if live.subscription_count() >= limits.subscriptions_max && is_new() {
             return ReasonCode::QuotaExceeded;
         }
         match group {
-            Some(name) => {
-                let key = Arc::new(GroupKey {
-                    name: name.into(),
-                    filter: filter.into(),
-                });
+            Some(key) => {
                 self.subscribe_shared(
                     session,
                     key,
