@@ -548,7 +548,7 @@ fn delivery(qos: QoS, retain: bool, ids: &[u32], group: Option<&Arc<GroupKey>>) 
 }
 
 /// Whether a session is the one that published: No Local. [MQTT-3.8.3-3]
-fn is_own(
+pub(crate) fn is_own(
     sessions: &crate::slots::Slots<Session>,
     me: crate::ShardId,
     publisher: Option<Publisher>,

@@ -4,7 +4,7 @@
 //! Bounded by `retained_messages_max` and `retained_bytes_max` per shard, and by the rows and
 //! steps of a page; a reader that does not take its output is not read for.
 
-use crate::deliver::Target;
+use crate::deliver::{Target, is_own};
 use crate::frame::Answer;
 use crate::message::{LazyMessage, Message};
 use crate::pending::{Origin, Ticket};
@@ -270,7 +270,12 @@ impl Shard {
             return; // Unsubscribed meanwhile.
         }
         let mut ticket = Ticket::unawaited();
+        let me = self.config.shard;
         for message in &messages {
+            // [MQTT-3.8.3-3]
+            if options.no_local && is_own(&self.sessions, me, message.publisher, index) {
+                continue;
+            }
             self.templates.clear();
             let target = Target {
                 session: index,
