@@ -14,6 +14,7 @@ mod publish;
 mod session;
 mod subscribe;
 mod topics;
+mod unnumbered;
 mod websocket;
 
 use support::*;

@@ -280,10 +280,24 @@ impl Inner {
             }
             let delivered = self.deliver_frames();
             // An adoption gives another shard, already carried out, something to do.
-            if !delivered && self.cores.iter().all(|core| core.effects.is_empty()) {
+            let is_quiet = !delivered && self.cores.iter().all(|core| core.effects.is_empty());
+            if is_quiet && !self.tick_due() {
                 break;
             }
         }
+    }
+
+    /// Ticks the shards whose deadline has come; returns whether there was one. Long work is cut
+    /// into steps in this way.
+    fn tick_due(&mut self) -> bool {
+        let is_due = |core: &Core, now| core.shard.next_deadline().is_some_and(|at| at <= now);
+        let due: Vec<usize> = (0..self.cores.len())
+            .filter(|core| is_due(&self.cores[*core], self.now))
+            .collect();
+        for core in &due {
+            self.handle(*core, Event::Tick);
+        }
+        !due.is_empty()
     }
 
     fn carry_out(&mut self, core: usize) {
