@@ -148,7 +148,7 @@ impl Ledger {
         };
         let account = &mut self.accounts[client];
         let seen = account.seen.entry(number).or_default();
-        let is_again = seen.live > 0;
+        let is_again = seen.live + seen.unclear > 0;
         if is_again && delivery.dup && delivery.qos == QoS::AtLeastOnce {
             return Ok(());
         }
@@ -158,9 +158,10 @@ impl Ledger {
             "message {number}: copy {} too many",
             seen.live
         );
-        // A message that was sent twice may have come too early for the subscription at first, and
-        // then late.
-        let is_ordered = attempts == 1 || matched.qos_min.is_some();
+        // A message that was sent twice may have come too early for the subscription at first, or
+        // have expired, and then come late.
+        let is_ordered =
+            attempts == 1 || (matched.qos_min.is_some() && message.expiry_s.is_none());
         if matched.groups.is_empty() && !is_again && !message.is_will && is_ordered {
             let key = (message.publisher, message.topic.clone(), delivery.qos as u8);
             let latest = account.latest.entry(key).or_insert(number);
@@ -201,11 +202,11 @@ impl Ledger {
             .any(|g| is_published(&g));
         let account = &mut self.accounts[client];
         let seen = account.seen.entry(number).or_default();
-        if delivery.dup && seen.live + seen.retained > 0 {
+        if delivery.dup && seen.live + seen.retained + seen.unclear > 0 {
             return Ok(());
         }
         if may_be_live {
-            seen.live += 1;
+            seen.unclear += 1;
             return Ok(());
         }
         seen.retained += 1;

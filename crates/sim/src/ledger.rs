@@ -81,6 +81,8 @@ pub(crate) struct Subscription {
 pub(crate) struct Seen {
     pub(crate) live: u32,
     pub(crate) retained: u32,
+    /// Live, or retained: with retain as published they look alike.
+    pub(crate) unclear: u32,
 }
 
 /// A retained message that a new subscriber must see.

@@ -8,7 +8,7 @@ use shard::Limits;
 pub struct Options {
     /// Shards, instead of 1 to 4.
     pub shards: Option<u16>,
-    /// Steps of the unkind part, instead of 1,500 to 4,000.
+    /// Steps of the unkind part, instead of 1,500 to 20,000.
     pub steps: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Plan {
     pub fn new(seed: u64, options: &Options, chance: &mut Chance) -> Plan {
         let shards = chance.pick(&[1, 2, 2, 2, 3, 3, 4]);
         let is_tiny = chance.percent(12);
-        let steps = chance.between(1_500, 4_000);
+        let steps = chance.pick(&[1_500, 5_000, 5_000, 20_000]);
         Plan {
             seed,
             shards: options.shards.unwrap_or(shards),
@@ -80,7 +80,7 @@ impl Plan {
             lane_capacity: chance.pick(&[1, 2, 3, 8, 64, 4_096]),
             lane_delay_us: chance.pick(&[5, 200, 5_000, 100_000, 2_000_000]),
             link_delay_us: chance.pick(&[50, 2_000, 50_000, 1_000_000]),
-            chunk_bytes: chance.pick(&[1, 7, 60, 1_000, 65_536]),
+            chunk_bytes: chance.pick(&[5, 60, 1_000, 1_000, 65_536]),
             kernel_bytes: chance.pick(&[16, 500, 5_000, 200_000]),
             cuts_per_mille: chance.pick(&[0, 5, 20, 60]),
             has_jumps: chance.percent(25),
