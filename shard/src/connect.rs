@@ -2,10 +2,10 @@
 
 use crate::connection::{AliasesOut, Stage};
 use crate::map::map_with_seed;
-use crate::message::MessageView;
+use crate::message::{MessageView, Publisher};
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
-use crate::{Anonymous, Close, ConnectionId, Effects, SessionId, Span, topic};
+use crate::{Anonymous, Close, ConnectionId, Effects, SessionId, ShardId, Span, topic};
 use mqtt_v5_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
@@ -199,7 +199,7 @@ impl Shard {
             self.timers.cancel(timer);
         }
         // A will that has not gone out is forgotten: the session goes on. [MQTT-3.1.3-9]
-        live.will = will_of(connect);
+        live.will = will_of(connect, self.config.shard, session);
         let alias_max = properties
             .topic_alias_maximum
             .unwrap_or(0)
@@ -279,7 +279,7 @@ pub(crate) fn keep_alive_span(keep_alive_s: u16) -> Span {
     Span::from_ms(u64::from(keep_alive_s) * 1_500)
 }
 
-fn will_of(connect: &Connect<'_>) -> Option<Box<Will>> {
+fn will_of(connect: &Connect<'_>, shard: ShardId, session: SessionId) -> Option<Box<Will>> {
     let will = connect.will.as_ref()?;
     let mut forwarded = Vec::new();
     will.properties.encode_forwarded(&mut forwarded);
@@ -290,7 +290,8 @@ fn will_of(connect: &Connect<'_>) -> Option<Box<Will>> {
         qos: will.qos,
         retain: will.retain,
         expires: None,
-        publisher: None,
+        // No local holds for wills, too. [MQTT-3.8.3-3]
+        publisher: Some(Publisher { shard, session }),
     };
     Some(Box::new(Will {
         message: view.to_message(),
