@@ -114,7 +114,8 @@ pub struct Client {
     pub(crate) aliases: Vec<String>,
     /// Messages received in the present calm: by number, how often.
     pub received: BTreeMap<MessageId, u32>,
-    incoming: BTreeSet<u16>,
+    /// QoS 2 identifiers received, and whether the message was refused.
+    incoming: BTreeMap<u16, bool>,
     answers: VecDeque<(AckKind, u16, ReasonCode)>,
     is_answer_due: bool,
     server_aliases: BTreeMap<u16, String>,
@@ -143,7 +144,7 @@ impl Client {
             },
             aliases: Vec::new(),
             received: BTreeMap::new(),
-            incoming: BTreeSet::new(),
+            incoming: BTreeMap::new(),
             answers: VecDeque::new(),
             is_answer_due: false,
             server_aliases: BTreeMap::new(),
@@ -409,11 +410,16 @@ impl Client {
             None => publish.topic.to_string(),
         };
         let packet_id = publish.packet_id.map_or(0, |id| id.number());
-        let is_known = publish.qos == QoS::ExactlyOnce && !self.incoming.insert(packet_id);
-        ensure!(
-            !is_known || publish.dup,
-            "QoS 2 packet {packet_id} again without DUP"
-        );
+        let is_known = match self.incoming.get(&packet_id) {
+            _ if publish.qos != QoS::ExactlyOnce => false,
+            None => false,
+            // The refusal may have been lost.
+            Some(true) => publish.dup,
+            Some(false) => {
+                ensure!(publish.dup, "QoS 2 packet {packet_id} again without DUP");
+                true
+            }
+        };
         if !is_known {
             let delivery = Delivery {
                 topic,
@@ -441,9 +447,7 @@ impl Client {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => self.answer(world, AckKind::Puback, packet_id, reason),
             QoS::ExactlyOnce => {
-                if reason.is_error() {
-                    self.incoming.remove(&packet_id);
-                }
+                self.incoming.insert(packet_id, reason.is_error());
                 self.answer(world, AckKind::Pubrec, packet_id, reason);
             }
         }

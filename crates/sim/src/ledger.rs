@@ -46,6 +46,9 @@ pub struct Message {
     pub attempts: u32,
     /// A will.
     pub is_will: bool,
+    /// The publisher's session ended before the message was acknowledged, perhaps without the
+    /// publisher's knowledge: a repetition is a new message.
+    pub is_orphan: bool,
 }
 
 /// One SUBSCRIBE for a filter; a repeated one makes another.
@@ -108,6 +111,8 @@ pub(crate) struct Account {
     pub(crate) packet_max: Option<u32>,
     /// It has no connection, and may expire or have expired.
     pub(crate) is_doubtful: bool,
+    /// The step at which it began.
+    pub(crate) since: u64,
 }
 
 /// What is known of a shared group.
@@ -168,9 +173,18 @@ pub fn number(payload: &[u8]) -> Option<MessageId> {
 }
 
 impl Message {
+    /// How many messages its attempts may have made.
+    pub(crate) fn attempts_that_count(&self) -> u32 {
+        if self.qos == QoS::AtLeastOnce || self.is_orphan {
+            self.attempts
+        } else {
+            1
+        }
+    }
+
     /// Whether it was sent twice at QoS 1: then it may replace what came after it the first time.
     pub(crate) fn may_return(&self) -> bool {
-        self.qos == QoS::AtLeastOnce && self.attempts > 1
+        self.attempts_that_count() > 1
     }
 
     pub(crate) fn is_live_match(
@@ -178,8 +192,11 @@ impl Message {
         client: usize,
         subscription: &Subscription,
         grant: &Grant,
+        since: u64,
     ) -> bool {
-        let is_own = grant.options.no_local && self.publisher == client;
+        // What it sent in an earlier session of its own may still be on its way.
+        let is_own = self.publisher == client && self.sent.step >= since;
+        let is_own = grant.options.no_local && is_own;
         let is_over = grant.gone.is_some_and(|gone| gone < self.sent.step);
         // A group may have kept it for whoever joins.
         let is_early =
@@ -386,6 +403,13 @@ impl Ledger {
         let packet_max = self.accounts[client].packet_max;
         let old = std::mem::take(&mut self.accounts[client]);
         self.accounts[client].packet_max = packet_max;
+        self.accounts[client].since = now.step;
+        let own = self
+            .messages
+            .iter_mut()
+            .filter(|message| message.publisher == client);
+        own.filter(|message| message.acked.is_none())
+            .for_each(|message| message.is_orphan = true);
         for subscription in old.subscriptions.into_values() {
             if let Some(group) = subscription.group {
                 self.groups.entry(group).or_default().troubled = now.step;

@@ -48,7 +48,10 @@ impl Ledger {
                 && subscription.qos_min() > QoS::AtMostOnce
         };
         let due = account.subscriptions.values().find(must);
-        let has = account.seen.get(&number).is_some_and(|seen| seen.live + seen.unclear > 0);
+        let has = account
+            .seen
+            .get(&number)
+            .is_some_and(|seen| seen.live + seen.unclear > 0);
         if let (Some(subscription), false, true) = (due, has, fits(message, account.packet_max)) {
             bail!(
                 "message {number} of client {} to {} never reached client {client}, which had \
@@ -102,7 +105,10 @@ impl Ledger {
     pub fn check_everywhere(&self, number: MessageId) -> Result<()> {
         let message = &self.messages[number];
         for (client, account) in self.accounts.iter().enumerate() {
-            let has = account.seen.get(&number).is_some_and(|seen| seen.live + seen.unclear > 0);
+            let has = account
+                .seen
+                .get(&number)
+                .is_some_and(|seen| seen.live + seen.unclear > 0);
             let is_due = fits(message, account.packet_max)
                 && account.subscriptions.values().any(|subscription| {
                     subscription.group.is_none()

@@ -262,6 +262,7 @@ impl Client {
             acked: None,
             attempts: 1,
             is_will: true,
+            is_orphan: false,
         });
         Some((number, delay_s))
     }
@@ -412,6 +413,7 @@ impl Client {
             acked: None,
             attempts: 1,
             is_will: false,
+            is_orphan: false,
         });
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.packet_id());
         if let Some(packet_id) = packet_id {
