@@ -115,7 +115,7 @@ where
     F: Fn(ShardId, Time) -> H + Clone + Send + 'static,
 {
     check(&config)?;
-    let driver = choose(&config)?;
+    let driver = choose(config.driver, uring::probe)?;
     let mut addresses: Vec<(Listener, SocketAddr)> = Vec::new();
     addresses.extend(config.mqtt.iter().map(|&address| (Listener::Mqtt, address)));
     addresses.extend(config.http.iter().map(|&address| (Listener::Http, address)));
@@ -210,7 +210,7 @@ fn check(config: &ServerConfig) -> Result<(), StartError> {
 }
 
 /// The interface that was decided on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chosen {
     IoUring,
     Epoll,
@@ -225,18 +225,21 @@ impl Chosen {
     }
 }
 
-fn choose(config: &ServerConfig) -> Result<Chosen, StartError> {
-    let chosen = match config.driver {
+fn choose(
+    choice: DriverChoice,
+    probe: impl FnOnce() -> Result<(), String>,
+) -> Result<Chosen, StartError> {
+    let chosen = match choice {
         DriverChoice::Epoll => {
             tracing::info!("driver: epoll, as demanded");
             Chosen::Epoll
         }
         DriverChoice::IoUring => {
-            uring::probe().map_err(StartError::IoUringRefused)?;
+            probe().map_err(StartError::IoUringRefused)?;
             tracing::info!("driver: io_uring, as demanded");
             Chosen::IoUring
         }
-        DriverChoice::Auto => match uring::probe() {
+        DriverChoice::Auto => match probe() {
             Ok(()) => {
                 tracing::info!("driver: io_uring, which this kernel has and allows");
                 Chosen::IoUring
@@ -411,6 +414,34 @@ impl Stopper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn io_uring_is_chosen_where_it_works() {
+        assert_eq!(
+            choose(DriverChoice::Auto, || Ok(())).unwrap(),
+            Chosen::IoUring
+        );
+        assert_eq!(
+            choose(DriverChoice::IoUring, || Ok(())).unwrap(),
+            Chosen::IoUring
+        );
+    }
+
+    #[test]
+    fn where_it_is_refused_epoll_steps_in_unless_io_uring_was_demanded() {
+        let refused = || Err("not permitted".to_owned());
+        assert_eq!(choose(DriverChoice::Auto, refused).unwrap(), Chosen::Epoll);
+        match choose(DriverChoice::IoUring, refused) {
+            Err(StartError::IoUringRefused(why)) => assert_eq!(why, "not permitted"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn epoll_on_demand_does_not_touch_io_uring() {
+        let probe = || panic!("probed");
+        assert_eq!(choose(DriverChoice::Epoll, probe).unwrap(), Chosen::Epoll);
+    }
 
     #[test]
     fn every_shard_has_its_own_seed() {

@@ -23,6 +23,7 @@ on_both_drivers!(
     writable_comes_when_output_has_drained,
     pausing_loses_nothing,
     a_paused_connection_is_not_read,
+    reading_resumes_while_output_is_stuck,
     a_flushing_close_delivers_the_last_bytes,
     a_flushing_close_survives_a_peer_that_goes_on_sending,
     a_flushing_close_gives_up_on_a_peer_that_does_not_read,
@@ -202,6 +203,50 @@ fn a_paused_connection_is_not_read(driver: DriverChoice) {
     client.set_read_timeout(Some(harness::PATIENCE)).unwrap();
     control.write_all(b"resume").unwrap();
     assert_eq!(read(&mut client, 6), b"second");
+}
+
+fn reading_resumes_while_output_is_stuck(driver: DriverChoice) {
+    let (sender, received) = channel();
+    let make = move |_| -> Script {
+        let (sender, mut stuck) = (sender.clone(), None);
+        Box::new(move |event, effects| {
+            let Event::Received { connection, bytes } = event else {
+                return;
+            };
+            match bytes {
+                b"fill" => {
+                    effects
+                        .outbox(connection)
+                        .extend_from_slice(&pattern(10_000_000));
+                    effects.push(Effect::PauseReading { connection });
+                    stuck = Some(connection);
+                }
+                b"resume" => {
+                    let connection = stuck.unwrap();
+                    for _ in 0..3 {
+                        effects.push(Effect::PauseReading { connection });
+                        effects.push(Effect::ResumeReading { connection });
+                    }
+                }
+                bytes => sender.send(bytes.to_vec()).unwrap(),
+            }
+        })
+    };
+    let Some(running) = serve(driver, 1, tuning(), make) else {
+        return;
+    };
+    let (mut client, mut control) = (running.connect(), running.connect());
+    client.write_all(b"fill").unwrap();
+    // The first bytes show that the rest is being sent; it fills both sockets and stays.
+    let first = read(&mut client, 1_000);
+    client.write_all(b"more").unwrap();
+    control.write_all(b"resume").unwrap();
+    assert_eq!(received.recv_timeout(harness::PATIENCE).unwrap(), b"more");
+    let rest = read(&mut client, 10_000_000 - 1_000);
+    assert!(
+        [first, rest].concat() == pattern(10_000_000),
+        "lost or out of order"
+    );
 }
 
 /// Sends a large answer to the first bytes of each connection, and closes.

@@ -283,8 +283,12 @@ fn on_cancelled<H: Handler>(driver: &mut Driver<H>, token: Token, was_found: boo
     );
     let slot = driver.slots.at(connection.index);
     slot.clear(Flag::CANCELLING);
+    let is_awaited = match slot.phase {
+        Phase::Leaving | Phase::Closing => is_busy(slot),
+        _ => slot.has(Flag::RECEIVING) || slot.has(Flag::POLLING),
+    };
     // If something was found, its own completion settles the slot, unless that has come already.
-    if !was_found || !is_busy(slot) {
+    if !was_found || !is_awaited {
         driver.touch(connection.index);
     }
 }

@@ -19,6 +19,12 @@ use std::time::Duration;
 
 /// The only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
+/// `IORING_ENTER_GETEVENTS`.
+const GETEVENTS: u32 = 1;
+/// `IORING_ENTER_EXT_ARG`: the argument is a [`SubmitArgs`].
+const EXT_ARG: u32 = 1 << 3;
+/// `IORING_ENTER_NO_IOWAIT`: a waiting shard is idle, and should not look like a busy disk.
+const NO_IOWAIT: u32 = 1 << 7;
 /// How often a dying ring waits 100 ms for the last completions.
 const LAST_WAITS: usize = 10;
 
@@ -243,14 +249,31 @@ impl Ring {
     }
 
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let queue = self.uring.submission();
+        let (len, is_due) = (queue.len() as u32, queue.taskrun() || queue.cq_overflow());
+        drop(queue);
+        let wanted = u32::from(timeout != Some(Duration::ZERO));
+        if len == 0 && wanted == 0 && !is_due {
+            return Ok(());
+        }
+        // Deferred work, most of all receives, is done only if events are asked for.
+        let mut flags = GETEVENTS;
+        if self.uring.params().is_feature_no_iowait() {
+            flags |= NO_IOWAIT;
+        }
+        let submitter = self.uring.submitter();
         let result = match timeout {
-            Some(Duration::ZERO) => self.enter_without_waiting(),
+            None | Some(Duration::ZERO) => {
+                // SAFETY: every entry in the queue was pushed by `try_push` and is sound as said
+                // there; no argument is passed.
+                unsafe { submitter.enter::<libc::sigset_t>(len, wanted, flags, None) }
+            }
             Some(timeout) => {
                 let timeout = Timespec::from(timeout);
-                let args = SubmitArgs::new().timespec(&timeout);
-                self.uring.submitter().submit_with_args(1, &args)
+                let arguments = SubmitArgs::new().timespec(&timeout);
+                // SAFETY: as above; the argument is what the flag says, and outlives the call.
+                unsafe { submitter.enter(len, wanted, flags | EXT_ARG, Some(&arguments)) }
             }
-            None => self.uring.submitter().submit_and_wait(1),
         };
         self.queued = self.uring.submission().len();
         match result {
@@ -261,21 +284,6 @@ impl Ring {
                 _ => Err(error),
             },
         }
-    }
-
-    fn enter_without_waiting(&mut self) -> io::Result<usize> {
-        let queue = self.uring.submission();
-        let (len, is_due) = (queue.len(), queue.taskrun() || queue.cq_overflow());
-        drop(queue);
-        if len == 0 && !is_due {
-            return Ok(0);
-        }
-        // Deferred work, most of all receives, is done only if asked for.
-        const GETEVENTS: u32 = 1;
-        let submitter = self.uring.submitter();
-        // SAFETY: every entry in the queue was pushed by `try_push` and is sound as said there; no
-        // argument is passed.
-        unsafe { submitter.enter::<libc::sigset_t>(len as u32, 0, GETEVENTS, None) }
     }
 
     /// Takes at most so many completions from the kernel; returns how many there are.
