@@ -13,8 +13,8 @@ pub enum Upgrade<'a> {
     Accept {
         /// The client's `Sec-WebSocket-Key`.
         key: &'a str,
-        /// The first of the client's subprotocols that is supported; `None` if the client offered
-        /// none or none of ours.
+        /// The first of our subprotocols that the client offers; `None` if it offers none of
+        /// ours.
         protocol: Option<&'a str>,
     },
     /// An invalid handshake, to be answered with an error. A 426 carries

@@ -12,7 +12,7 @@ fn opening_handshake() {
         Origin: http://example.com\r\nSec-WebSocket-Protocol: chat, superchat\r\n\
         Sec-WebSocket-Version: 13\r\n\r\n";
     let head = parse_head(request).unwrap().unwrap();
-    let Upgrade::Accept { key, protocol } = upgrade(&head, &["superchat", "chat"]) else {
+    let Upgrade::Accept { key, protocol } = upgrade(&head, &["chat", "superchat"]) else {
         panic!("refused");
     };
     let mut response = Vec::new();

@@ -259,6 +259,7 @@ fn mqtt311_6_0_0_4_the_subprotocol_is_mqtt() {
             ("mqttv3.1", "mqttv3.1"),
             ("chat, mqtt", "mqtt"),
             ("mqtt, mqttv3.1", "mqtt"),
+            ("mqttv3.1, mqtt", "mqtt"),
         ] {
             for path in ["/mqtt", "/", "/any/other?x=y"] {
                 let (head, _) = request(w, &handshake(path, Some(offered)));
