@@ -11,7 +11,6 @@ mod format;
 mod mqtt31;
 mod operation;
 mod publish;
-mod statements;
 
 mod subscribe;
 mod websocket;
