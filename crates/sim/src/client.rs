@@ -514,10 +514,10 @@ impl Client {
             "{:?} {number} for a message at {qos:?}",
             ack.kind
         );
-        if ack.reason == ReasonCode::NoMatchingSubscribers {
-            if let Some(subscriber) = checker.ledger.certain_subscriber(out.message) {
-                bail!("message {} has a subscriber: {subscriber:?}", out.message);
-            }
+        if ack.reason == ReasonCode::NoMatchingSubscribers
+            && let Some(subscriber) = checker.ledger.certain_subscriber(out.message)
+        {
+            bail!("message {} has a subscriber: {subscriber:?}", out.message);
         }
         // The answer to a PUBREL that was repeated because its PUBCOMP was lost.
         let is_released = ack.kind == AckKind::Pubcomp
