@@ -111,6 +111,8 @@ pub struct Client {
     pub(crate) requests: BTreeMap<u16, Request>,
     pub(crate) filters: BTreeSet<String>,
     pub(crate) allowance: Allowance,
+    /// How many messages it has wanted to publish.
+    pub(crate) published: u64,
     pub(crate) aliases: Vec<String>,
     /// Messages received in the present calm: by number, how often.
     pub received: BTreeMap<MessageId, u32>,
@@ -142,6 +144,7 @@ impl Client {
                 receive_maximum: 0,
                 alias_max: 0,
             },
+            published: 0,
             aliases: Vec::new(),
             received: BTreeMap::new(),
             incoming: BTreeMap::new(),
@@ -157,7 +160,7 @@ impl Client {
     /// A packet identifier that is not in use.
     pub(crate) fn packet_id(&mut self) -> PacketId {
         loop {
-            self.next_id = self.next_id % 200 + 1;
+            self.next_id = self.next_id % 5_000 + 1;
             let is_used = self
                 .outgoing
                 .iter()
@@ -171,7 +174,7 @@ impl Client {
 
     /// Whether another message may be sent unacknowledged.
     pub(crate) fn has_quota(&self) -> bool {
-        self.outgoing.len() < usize::from(self.allowance.receive_maximum).min(100)
+        self.outgoing.len() < usize::from(self.allowance.receive_maximum).min(2_000)
     }
 
     /// Now.

@@ -50,6 +50,8 @@ pub struct Plan {
     pub has_jumps: bool,
     /// Microseconds between two actions of a client, at most, most of the time.
     pub pace_us: u64,
+    /// Messages that a client publishes at once, at most; many fill rings and credits.
+    pub burst: u64,
     /// Limits so small that they are reached: then loss is allowed, but bounds must hold.
     pub is_tiny: bool,
     /// Of every shard.
@@ -85,6 +87,7 @@ impl Plan {
             cuts_per_mille: chance.pick(&[0, 5, 20, 60]),
             has_jumps: chance.percent(25),
             pace_us: chance.pick(&[500, 10_000, 100_000, 1_000_000]),
+            burst: chance.pick(&[10, 10, 10, 700]),
             is_tiny,
             limits: limits(is_tiny, chance),
             placement_seed: chance.draw(),

@@ -29,6 +29,8 @@ const FREE: [&str; 7] = ["t/a", "t/b", "t/a/q", "u/a", "u/b/q", "/lead", "$else/
 const WIDE: [&str; 10] = [
     "#", "+/a", "t/+", "t/#", "+/+/q", "+/m", "+", "/+", "$else/#", "will/#",
 ];
+/// After so many messages a client has had its share of bursts.
+const BURSTS_MESSAGES_MAX: u64 = 3_000;
 /// Lengths of payloads; the number comes first and is never cut off.
 const PAYLOADS: [usize; 5] = [0, 20, 20, 300, 3_000];
 
@@ -301,7 +303,14 @@ impl Client {
         }
         match world.chance.below(100) {
             0..70 if self.character.publishes => {
-                for _ in 0..world.chance.pick(&[1, 1, 1, 2, 10]) {
+                let burst = world.plan.burst;
+                let count = match world.chance.below(20) {
+                    0 if self.published < BURSTS_MESSAGES_MAX => world.chance.below(burst),
+                    1..5 => 10,
+                    _ => 1,
+                };
+                self.published += count;
+                for _ in 0..count {
                     self.publish_something(world, checker, pool);
                 }
             }
@@ -389,11 +398,8 @@ impl Client {
         let is_v5 = self.character.version == Version::V5;
         let expiry_s = (is_v5 && !world.is_calm && world.chance.percent(10))
             .then(|| world.chance.pick(&[1, 5, 1_000]));
-        let most = if world.is_calm || world.plan.is_tiny {
-            3
-        } else {
-            PAYLOADS.len()
-        };
+        let is_small = world.is_calm || world.plan.is_tiny || world.plan.burst > 100;
+        let most = if is_small { 3 } else { PAYLOADS.len() };
         let padded = PAYLOADS[world.chance.index(most)];
         let number = checker.ledger.messages.len();
         let payload_bytes = if is_clearing {
