@@ -92,11 +92,12 @@ impl Shard {
                     message,
                     parent,
                     member,
+                    presence,
                 }) = declined
                 else {
                     unreachable!("only an offer to a member is declined");
                 };
-                self.offer_again(&key, &message, member, parent, effects);
+                self.offer_again(&key, &message, (member, presence), parent, effects);
             }
             Answer::RetainedPage { messages, next } => {
                 let read = self.pending.answer(id, false).map(|pending| pending.origin);

@@ -27,6 +27,8 @@ struct Member {
     id: MemberId,
     options: SubscriptionOptions,
     is_connected: bool,
+    /// How often its home has told whether it is connected.
+    presence: u32,
 }
 
 #[derive(Debug)]
@@ -63,15 +65,15 @@ impl Groups {
         !self.draining.is_empty()
     }
 
-    /// The next connected member, in turn.
-    fn pick(&mut self, group: u32) -> Option<MemberId> {
+    /// The next connected member, in turn, and its [`Member::presence`].
+    fn pick(&mut self, group: u32) -> Option<(MemberId, u32)> {
         let group = self.groups.at_mut(group);
         let count = group.members.len();
         for step in 0..count {
             let at = (group.cursor + step) % count;
             if group.members[at].is_connected {
                 group.cursor = (at + 1) % count;
-                return Some(group.members[at].id);
+                return Some((group.members[at].id, group.members[at].presence));
             }
         }
         None
@@ -86,8 +88,22 @@ impl Groups {
             return;
         };
         member.is_connected = is_connected;
+        member.presence = member.presence.wrapping_add(1);
         if is_connected && !group.queue.is_empty() {
             self.draining.push_back(Arc::clone(&group.key));
+        }
+    }
+
+    /// A member was not connected when an offer reached it. It may have come back since, and its
+    /// home may have said so: then that is the newer news, since an answer can be overtaken.
+    fn on_declined(&mut self, key: &GroupKey, id: MemberId, presence: u32) {
+        let Some(index) = self.by_key.get(key) else {
+            return;
+        };
+        let mut members = self.groups.at_mut(*index).members.iter_mut();
+        let member = members.find(|member| member.id == id && member.presence == presence);
+        if let Some(member) = member {
+            member.is_connected = false;
         }
     }
 
@@ -139,6 +155,7 @@ impl Shard {
                 id: member,
                 options,
                 is_connected: false,
+                presence: 0,
             }),
         }
         self.groups.set_connected(key, member, true);
@@ -244,7 +261,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let key = Arc::clone(&self.groups.groups.at(group).key);
-        let Some((home, session)) = self.groups.pick(group) else {
+        let Some(((home, session), presence)) = self.groups.pick(group) else {
             if lazy.view.qos > QoS::AtMostOnce {
                 ticket.matched = true;
                 self.queue_in_group(&key, lazy.share());
@@ -274,6 +291,7 @@ impl Shard {
                 message: Arc::clone(&message),
                 parent: Some(ticket.wait(&mut self.pending)),
                 member: (home, session),
+                presence,
             };
             RequestId(self.pending.insert(origin, 1))
         });
@@ -299,11 +317,11 @@ impl Shard {
         &mut self,
         key: &GroupKey,
         message: &Arc<Message>,
-        declined_by: MemberId,
+        (declined_by, presence): (MemberId, u32),
         parent: Option<u32>,
         effects: &mut Effects,
     ) {
-        self.groups.set_connected(key, declined_by, false);
+        self.groups.on_declined(key, declined_by, presence);
         self.offer_returned(key, message, effects);
         if let Some(parent) = parent {
             // From here on the message is in the group's own care.

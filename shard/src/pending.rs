@@ -49,6 +49,8 @@ pub enum Origin {
         parent: Option<u32>,
         /// The member it was offered to.
         member: (ShardId, SessionId),
+        /// What the group had last heard of the member: see `groups.rs`.
+        presence: u32,
     },
     /// A page of retained messages for a session here.
     RetainedRead {
