@@ -84,7 +84,7 @@ impl Shard {
     ) -> Result<(), (ReasonCode, &'static str)> {
         use ReasonCode::*;
         if self.stopping.is_some() {
-            return Err((ServerShuttingDown, "the broker is stopping"));
+            return Err((ServerUnavailable, "the broker is stopping"));
         }
         if connect.properties.authentication_method.is_some() {
             // [MQTT-4.12.0-1]
