@@ -376,3 +376,66 @@ fn choices_redelivery_is_in_the_original_order_with_dup() {
         a.disconnect();
     }
 }
+
+/// A subscriber that acknowledges nothing, and a publisher that has sent 30 messages of this QoS
+/// to it where 10 may wait without holding anybody back.
+fn slow_subscriber(w: &World, qos: u8) -> (Client, Client) {
+    let slow = w.client(V5, "slow");
+    slow.connect_with(|c| c.receive_maximum(1).session_expiry(1_000));
+    slow.subscribe("t", 2);
+    let publisher = w.connected(V5, "publisher");
+    for n in 1..=30 {
+        publisher.publish_with(PublishPacket::new("t", n.to_string()).qos(qos).id(n));
+    }
+    (slow, publisher)
+}
+
+/// Small queues and a deadline of 5 s for slow subscribers.
+fn small_queues(limits: &mut shard::Limits) {
+    limits.queue_soft_messages = 10;
+    limits.slow_subscriber_ms = 5_000;
+}
+
+#[test]
+fn choices_slow_subscriber_holds_back_its_publisher_until_it_moves() {
+    for (shards, qos) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+        let w = World::with_limits(shards, small_queues);
+        let (slow, publisher) = slow_subscriber(&w, qos);
+        // One in flight and ten in the queue are acknowledged, no more.
+        assert_eq!(publisher.drain().len(), 11);
+        for n in 1..=30 {
+            w.advance(4);
+            assert_eq!(slow.receive().text(), n.to_string());
+        }
+        slow.expect_nothing();
+        let acks = publisher.drain();
+        let ids: Vec<u16> = acks
+            .iter()
+            .map(|got| match got {
+                Got::Ack(ack) => ack.packet_id,
+                other => panic!("not an acknowledgement: {other:?}"),
+            })
+            .collect();
+        assert_eq!(ids, (12..=30).collect::<Vec<u16>>(), "in their order");
+    }
+}
+
+#[test]
+fn choices_subscriber_that_stays_slow_is_told_0x97_and_loses_nothing() {
+    for shards in [1, 2] {
+        let w = World::with_limits(shards, small_queues);
+        let (slow, publisher) = slow_subscriber(&w, 1);
+        assert_eq!(slow.message().text(), "1");
+        w.advance_ms(4_900);
+        slow.expect_nothing();
+        assert_eq!(publisher.drain().len(), 11);
+        w.advance_ms(1_100);
+        slow.expect_disconnect(ReasonCode::QuotaExceeded);
+        // Its queue is an offline queue now, and holds nobody back.
+        assert_eq!(publisher.drain().len(), 19);
+        slow.connect_with(|connect| connect.clean_start(false));
+        for n in 1..=30 {
+            assert_eq!(slow.receive().text(), n.to_string());
+        }
+    }
+}
