@@ -163,22 +163,44 @@ impl Frame {
         }
     }
 
-    /// Whether the receiver owes an answer, so that the frame holds a credit.
-    pub fn wants_answer(&self) -> bool {
+    /// The request that the receiver owes an answer to, so that the frame holds a credit.
+    pub(crate) fn request_mut(&mut self) -> Option<&mut RequestId> {
         match self {
             Frame::Publish { request, .. }
             | Frame::Deliver { request, .. }
-            | Frame::GroupDeliver { request, .. } => request.is_some(),
-            Frame::Retain { .. }
-            | Frame::RouteAdd { .. }
-            | Frame::GroupJoin { .. }
-            | Frame::RetainedRead { .. } => true,
+            | Frame::GroupDeliver { request, .. } => request.as_mut(),
+            Frame::Retain { request, .. }
+            | Frame::RouteAdd { request, .. }
+            | Frame::GroupJoin { request, .. }
+            | Frame::RetainedRead { request, .. } => Some(request),
             Frame::RouteRemove { .. }
             | Frame::GroupLeave { .. }
             | Frame::GroupPresence { .. }
             | Frame::GroupReturn { .. }
             | Frame::Counted(_)
-            | Frame::Reply { .. } => false,
+            | Frame::Reply { .. } => None,
+        }
+    }
+
+    /// How far from the end of a chain of requests this kind stands. Whoever answers a request
+    /// may have to ask for something of a higher tier first, never of the same or a lower one; and
+    /// each tier has credits of its own. So no two lanes can wait for each other.
+    pub(crate) fn tier(&self) -> usize {
+        match self {
+            // The owner delivers; the group's shard announces a route.
+            Frame::Publish { .. }
+            | Frame::GroupJoin { .. }
+            | Frame::GroupLeave { .. }
+            | Frame::GroupPresence { .. }
+            | Frame::GroupReturn { .. }
+            | Frame::Counted(_) => 0,
+            // A group there picks a member elsewhere; a barrier waits for retained messages.
+            Frame::Deliver { .. } | Frame::RouteAdd { .. } | Frame::RouteRemove { .. } => 1,
+            // Answered without asking anybody.
+            Frame::GroupDeliver { .. }
+            | Frame::Retain { .. }
+            | Frame::RetainedRead { .. }
+            | Frame::Reply { .. } => 2,
         }
     }
 }

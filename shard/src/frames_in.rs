@@ -75,9 +75,9 @@ impl Shard {
         answer: Answer,
         effects: &mut Effects,
     ) {
-        let id = request.0;
+        let (id, tier) = request.parts();
         let is_retained = matches!(answer, Answer::Retained);
-        self.lanes.on_answer(from, is_retained, effects);
+        self.lanes.on_answer(from, tier, is_retained, effects);
         match answer {
             Answer::Accepted { matched } => self.answer_pending(id, matched, effects),
             Answer::RouteAdded | Answer::GroupJoined => self.answer_pending(id, false, effects),

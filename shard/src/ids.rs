@@ -34,3 +34,23 @@ pub struct SessionId {
 /// the requests that the asking shard has outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);
+
+/// The bits of a request's number that say which tier of the lane holds its credit.
+const TIER_SHIFT: u32 = 30;
+
+impl RequestId {
+    /// With the tier of its frame, below 4.
+    pub(crate) fn in_tier(self, tier: usize) -> RequestId {
+        assert!(
+            self.0 >> TIER_SHIFT == 0,
+            "credits and windows keep requests below 2^30"
+        );
+        RequestId(self.0 | (tier as u32) << TIER_SHIFT)
+    }
+
+    /// The number that it was made with, and its tier.
+    pub(crate) fn parts(self) -> (u32, usize) {
+        let mask = (1 << TIER_SHIFT) - 1;
+        (self.0 & mask, (self.0 >> TIER_SHIFT) as usize)
+    }
+}

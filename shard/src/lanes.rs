@@ -2,8 +2,9 @@
 //! that were paused because a lane was full.
 //!
 //! Always: at most [`REQUESTS_MAX`] requests of this shard are unanswered at any other shard, so
-//! that its reply lane has room for every answer. Frames leave a lane in the order they were sent,
-//! credited or not. Bounded: a connection that adds to a congested lane is paused after the packet
+//! that its reply lane has room for every answer. They are divided among the tiers of
+//! [`Frame::tier`], so that a request never waits for a credit that is held by one which waits for
+//! it. Frames of a tier leave in the order they were sent, credited or not. Bounded: a connection that adds to a congested lane is paused after the packet
 //! that it is in; relayed QoS 0 is dropped beyond [`STAGED_HARD_MAX`].
 
 use crate::limits::{REQUEST_LANE, REQUESTS_MAX};
@@ -15,20 +16,40 @@ const STAGED_MAX: usize = REQUEST_LANE / 2;
 /// Staged frames beyond which relayed QoS 0 messages are dropped.
 const STAGED_HARD_MAX: usize = 4 * REQUEST_LANE;
 
+/// Credits of each tier.
+const CREDITS: [usize; 3] = [REQUESTS_MAX * 3 / 8, REQUESTS_MAX * 3 / 8, REQUESTS_MAX / 4];
+const _: () = assert!(CREDITS[0] + CREDITS[1] + CREDITS[2] <= REQUESTS_MAX);
+
 #[derive(Debug, Default)]
-struct LaneState {
+struct Tier {
     /// Requests sent and not answered.
     outstanding: usize,
     /// Frames that wait for a credit, and all that were sent after them.
     waiting: VecDeque<Frame>,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    tiers: [Tier; CREDITS.len()],
     /// Connections not read because of this lane.
     paused: VecDeque<ConnectionId>,
-    /// The staged frames may fit at the end of this turn: look again.
-    look_again: bool,
+    /// The staged frames may fit at the end of this turn: look again at so many ticks. The tick of
+    /// this turn may come before they move, that of the next comes after; if they have not all
+    /// fitted by then, [`crate::Event::LaneDrained`] will tell.
+    looks: u8,
     /// Retain requests sent and answered; for the barrier of `routes.rs`.
     retains_sent: u64,
     retains_answered: u64,
 }
+
+impl LaneState {
+    fn waiting(&self) -> usize {
+        self.tiers.iter().map(|tier| tier.waiting.len()).sum()
+    }
+}
+
+/// See [`LaneState::looks`].
+const LOOKS: u8 = 2;
 
 /// One lane per shard.
 #[derive(Debug)]
@@ -45,59 +66,73 @@ impl Lanes {
     }
 
     /// Sends a request frame, now or once there is a credit.
-    pub fn send(&mut self, to: ShardId, frame: Frame, effects: &mut Effects) {
+    pub fn send(&mut self, to: ShardId, mut frame: Frame, effects: &mut Effects) {
         let lane = &mut self.lanes[to.index()];
-        let wants_answer = frame.wants_answer();
+        let at = frame.tier();
         if matches!(frame, Frame::Retain { .. }) {
             lane.retains_sent += 1;
         }
+        let request = frame.request_mut();
+        let wants_answer = request.is_some();
+        if let Some(request) = request {
+            *request = request.in_tier(at);
+        }
+        let tier = &mut lane.tiers[at];
         let must_wait =
-            !lane.waiting.is_empty() || (wants_answer && lane.outstanding == REQUESTS_MAX);
+            !tier.waiting.is_empty() || (wants_answer && tier.outstanding == CREDITS[at]);
         if must_wait {
-            lane.waiting.push_back(frame);
+            tier.waiting.push_back(frame);
             return;
         }
-        lane.outstanding += usize::from(wants_answer);
+        tier.outstanding += usize::from(wants_answer);
         effects.push_frame(to, frame);
     }
 
-    /// An answer has come: its credit is free, and frames that waited may go.
-    pub fn on_answer(&mut self, from: ShardId, is_retained: bool, effects: &mut Effects) {
+    /// An answer has come to a request of this tier: its credit is free, and frames that waited
+    /// may go.
+    pub fn on_answer(
+        &mut self,
+        from: ShardId,
+        at: usize,
+        is_retained: bool,
+        effects: &mut Effects,
+    ) {
         let lane = &mut self.lanes[from.index()];
+        lane.retains_answered += u64::from(is_retained);
+        let tier = &mut lane.tiers[at];
         assert!(
-            lane.outstanding > 0,
+            tier.outstanding > 0,
             "an answer to a request that was not made"
         );
-        lane.outstanding -= 1;
-        if is_retained {
-            lane.retains_answered += 1;
-        }
-        while let Some(frame) = lane.waiting.front() {
-            let wants_answer = frame.wants_answer();
-            if wants_answer && lane.outstanding == REQUESTS_MAX {
+        tier.outstanding -= 1;
+        while let Some(frame) = tier.waiting.front_mut() {
+            let wants_answer = frame.request_mut().is_some();
+            if wants_answer && tier.outstanding == CREDITS[at] {
                 break;
             }
-            lane.outstanding += usize::from(wants_answer);
-            let frame = lane.waiting.pop_front().expect("there is a front");
+            tier.outstanding += usize::from(wants_answer);
+            let frame = tier.waiting.pop_front().expect("there is a front");
             effects.push_frame(from, frame);
         }
     }
 
     /// Whether whoever adds to this lane should be paused.
     pub fn is_congested(&self, to: ShardId, effects: &Effects) -> bool {
-        !self.lanes[to.index()].waiting.is_empty() || effects.staged_requests(to) > STAGED_MAX
+        self.lanes[to.index()].waiting() > 0 || effects.staged_requests(to) > STAGED_MAX
     }
 
     /// Whether a relayed QoS 0 message should be dropped.
     pub fn is_overfull(&self, to: ShardId, effects: &Effects) -> bool {
-        self.lanes[to.index()].waiting.len() + effects.staged_requests(to) > STAGED_HARD_MAX
+        self.lanes[to.index()].waiting() + effects.staged_requests(to) > STAGED_HARD_MAX
     }
 
     /// Remembers a connection that is paused until the lane has room.
     pub fn pause(&mut self, to: ShardId, connection: ConnectionId) {
         let lane = &mut self.lanes[to.index()];
         lane.paused.push_back(connection);
-        lane.look_again = lane.waiting.is_empty();
+        if lane.waiting() == 0 {
+            lane.looks = LOOKS;
+        }
     }
 
     /// The next connection that may go on, if the lane has room.
@@ -110,20 +145,22 @@ impl Lanes {
 
     /// Whether some lane should be looked at again at the next turn.
     pub fn wants_look(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.look_again)
+        self.lanes.iter().any(|lane| lane.looks > 0)
     }
 
-    /// Ends the wish of [`Lanes::wants_look`].
+    /// One look of [`Lanes::wants_look`] has begun.
     pub fn looked(&mut self) {
-        self.lanes
-            .iter_mut()
-            .for_each(|lane| lane.look_again = false);
+        for lane in &mut self.lanes {
+            lane.looks = lane.looks.saturating_sub(1);
+        }
     }
 
     /// Asks for another look at a lane on which connections still wait.
     pub fn look_again(&mut self, to: ShardId) {
         let lane = &mut self.lanes[to.index()];
-        lane.look_again = !lane.paused.is_empty() && lane.waiting.is_empty();
+        if !lane.paused.is_empty() && lane.waiting() == 0 {
+            lane.looks = LOOKS;
+        }
     }
 
     /// How many Retain requests have been sent on each lane.
@@ -149,10 +186,9 @@ impl Lanes {
     /// Asserts the bounds.
     pub fn check(&self) {
         for lane in &self.lanes {
-            assert!(
-                lane.outstanding <= REQUESTS_MAX,
-                "more requests than credits"
-            );
+            for (tier, credits) in lane.tiers.iter().zip(CREDITS) {
+                assert!(tier.outstanding <= credits, "more requests than credits");
+            }
             assert!(lane.retains_answered <= lane.retains_sent);
         }
     }

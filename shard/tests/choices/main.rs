@@ -5,6 +5,7 @@
 mod support;
 
 mod connecting;
+mod lanes;
 mod messages;
 mod packets_refused;
 mod seen_failing;

@@ -80,6 +80,16 @@ impl Client {
         read(&mut self.inner.borrow_mut().clients[self.index])
     }
 
+    /// A topic of the device whose identifier it has.
+    pub fn topic(&self, rest: &str) -> String {
+        self.state(|state| format!("{}/{rest}", state.id))
+    }
+
+    /// Which of the world's clients it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     pub fn version(&self) -> Version {
         self.state(|state| state.version)
     }

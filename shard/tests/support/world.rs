@@ -102,6 +102,15 @@ impl World {
         self.inner.borrow_mut().advance(Span::from_ms(ms));
     }
 
+    /// Lets bytes of several clients arrive in the same turn of their drivers.
+    pub fn turn(&self, arrivals: &[(&Client, Vec<u8>)]) {
+        let arrivals: Vec<(usize, Vec<u8>)> = arrivals
+            .iter()
+            .map(|(client, bytes)| (client.index(), bytes.clone()))
+            .collect();
+        self.inner.borrow_mut().turn(&arrivals);
+    }
+
     /// Asks every shard to stop and returns whether all have.
     pub fn stop(&self) -> bool {
         let mut inner = self.inner.borrow_mut();
@@ -235,6 +244,27 @@ impl Inner {
             slot.inbox.extend(bytes);
         } else if !bytes.is_empty() {
             self.handle(core, Event::Received { connection, bytes });
+        }
+        self.settle();
+    }
+
+    /// One turn of every driver: bytes of several clients, then ticks that are due, and only then
+    /// the frames and output that follow from all of it.
+    pub fn turn(&mut self, arrivals: &[(usize, Vec<u8>)]) {
+        for (client, bytes) in arrivals {
+            let (core, connection) = self.clients[*client].place.expect("it is connected");
+            let slot = self.cores[core].slot(connection).expect("open");
+            if slot.is_paused {
+                slot.inbox.extend(bytes);
+                continue;
+            }
+            self.handle(core, Event::Received { connection, bytes });
+        }
+        for core in 0..self.cores.len() {
+            let deadline = self.cores[core].shard.next_deadline();
+            if deadline.is_some_and(|at| at <= self.now) {
+                self.handle(core, Event::Tick);
+            }
         }
         self.settle();
     }

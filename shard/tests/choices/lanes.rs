@@ -1,0 +1,61 @@
+//! Traffic between shards that fills their lanes: it waits, and then it goes on.
+
+use super::support::*;
+
+/// A client of this shard, with a device's identifier that lives there too.
+fn device_on(w: &World, shard: usize, name: u32) -> Client {
+    (0..)
+        .map(|n| format!("{name:08x}-0000-4000-8000-{n:012x}"))
+        .map(|id| (w.connected(V5, &id), id))
+        .find(|(client, _)| client.shard() == shard)
+        .expect("every shard has devices")
+        .0
+}
+
+/// So many publishes of this quality of service to one topic, in one piece.
+fn burst(topic: &str, qos: u8, count: u16) -> Vec<u8> {
+    (1..=count)
+        .flat_map(|id| {
+            let publish = PublishPacket::new(topic, "x").qos(qos);
+            let publish = if qos > 0 { publish.id(id) } else { publish };
+            publish.build(V5)
+        })
+        .collect()
+}
+
+/// Both shards publish to each other's devices, and what they publish has to come back to
+/// subscribers of their own: requests that wait for requests in the opposite direction.
+#[test]
+fn choices_full_lanes_in_both_directions_do_not_wait_for_each_other() {
+    let w = World::new(2);
+    w.leave_out_checks();
+    let subscribers = [device_on(&w, 0, 1), device_on(&w, 1, 2)];
+    subscribers.iter().for_each(|client| {
+        client.subscribe("+/m", 0);
+    });
+    let publishers = [device_on(&w, 0, 3), device_on(&w, 1, 4)];
+    let topics = [publishers[1].topic("m"), publishers[0].topic("m")];
+    w.turn(&[
+        (&publishers[0], burst(&topics[0], 1, 1_024)),
+        (&publishers[1], burst(&topics[1], 1, 1_024)),
+    ]);
+    w.advance_ms(0);
+    for (publisher, subscriber) in publishers.iter().zip(&subscribers) {
+        assert_eq!(publisher.drain().len(), 1_024, "all are acknowledged");
+        assert_eq!(subscriber.drain_messages().len(), 2_048);
+    }
+}
+
+/// The ring has room for what is staged, but the tick of the same turn comes before it moves.
+#[test]
+fn choices_a_lane_that_was_full_for_one_turn_does_not_pause_for_ever() {
+    let w = World::new(2);
+    w.leave_out_checks();
+    let subscriber = device_on(&w, 0, 1);
+    subscriber.subscribe("t", 0);
+    let publisher = device_on(&w, 1, 2);
+    w.turn(&[(&publisher, burst("t", 0, 3_000))]);
+    w.advance_ms(0);
+    assert_eq!(subscriber.drain_messages().len(), 3_000);
+    publisher.expect_alive();
+}
