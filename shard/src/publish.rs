@@ -227,6 +227,7 @@ impl Shard {
             Some(inbound) if !inbound.owes_nothing() => {
                 let sequence = inbound.owe(packet_id, publish.qos);
                 inbound.settle(sequence, reason);
+                self.pause_if_owing(id, session, effects);
             }
             _ => self.send_acknowledgement(id, session, packet_id, publish.qos, reason, effects),
         }

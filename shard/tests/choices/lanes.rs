@@ -59,3 +59,36 @@ fn choices_a_lane_that_was_full_for_one_turn_does_not_pause_for_ever() {
     assert_eq!(subscriber.drain_messages().len(), 3_000);
     publisher.expect_alive();
 }
+
+/// The first acknowledgement waits for a slow subscriber. Those behind it need not wait for
+/// anybody, but have to leave in order.
+#[test]
+fn choices_a_3_x_client_that_is_owed_very_many_acknowledgements_is_not_read() {
+    let w = World::with_limits(1, |limits| {
+        limits.queue_soft_messages = 2;
+        limits.receive_maximum = 10;
+    });
+    let slow = w.client(V5, "slow");
+    slow.connect_with(|connect| connect.receive_maximum(1));
+    slow.subscribe("t", 1);
+    let counter = w.connected(V5, "counter");
+    counter.subscribe("count", 0);
+    let publisher = w.connected(V311, "publisher");
+    for id in 1..=6 {
+        publisher.send_raw(&PublishPacket::new("t", "x").qos(1).id(id).build(V311));
+    }
+    let deferred = 6 - publisher.drain().len();
+    assert!(deferred > 0, "the queue is long");
+    for id in 100..200 {
+        publisher.send_raw(&PublishPacket::new("nobody", "x").qos(1).id(id).build(V311));
+    }
+    publisher.send_raw(&PublishPacket::new("count", "x").build(V311));
+    counter.expect_nothing();
+    // Once the subscriber takes what it has, all goes on.
+    for _ in 0..6 {
+        let id = slow.message().id();
+        slow.puback(id);
+    }
+    assert_eq!(publisher.drain().len(), 100 + deferred);
+    assert_eq!(counter.receive().text(), "x");
+}
