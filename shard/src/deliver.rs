@@ -224,7 +224,9 @@ impl Shard {
             return;
         };
         if qos == QoS::AtMostOnce {
-            if effects.pending_bytes(connection) > self.config.limits.output_bytes_max {
+            // Retained messages are read no faster than they leave, and in bounded pages.
+            let is_full = effects.pending_bytes(connection) > self.config.limits.output_bytes_max;
+            if is_full && !target.is_retained {
                 self.counters.dropped_slow += 1;
             } else {
                 let shape = Shape {

@@ -110,9 +110,14 @@ impl Shard {
         let mut messages = Vec::new();
         let mut bytes = 0;
         let mut cursor = after.map(str::to_owned);
-        // A few short pages make one, so that large messages do not make a large page.
+        // A few short pages make one, so that large messages do not make a large page: as many
+        // rows as there is room for if they are like those before.
         loop {
-            let rows = (PAGE_ROWS_MAX - messages.len()).min(32);
+            let rows = match messages.len() {
+                0 => 1,
+                count => (PAGE_BYTES_MAX.saturating_sub(bytes) * count / bytes.max(1))
+                    .clamp(1, (PAGE_ROWS_MAX - count).min(32)),
+            };
             let next = self.retained.page(
                 filter,
                 cursor.as_deref(),

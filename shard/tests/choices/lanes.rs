@@ -92,3 +92,18 @@ fn choices_a_3_x_client_that_is_owed_very_many_acknowledgements_is_not_read() {
     assert_eq!(publisher.drain().len(), 100 + deferred);
     assert_eq!(counter.receive().text(), "x");
 }
+
+#[test]
+fn choices_large_retained_messages_all_come_at_qos_0() {
+    for shards in [1, 3] {
+        let w = World::new(shards);
+        let publisher = w.connected(V5, "publisher");
+        for n in 0..40 {
+            publisher.publish_retained(&format!("large/{n}"), &"x".repeat(100_000), 1);
+        }
+        let subscriber = w.connected(V5, "subscriber");
+        subscriber.subscribe("large/#", 0);
+        w.advance_ms(0);
+        assert_eq!(subscriber.drain_messages().len(), 40, "{shards} shards");
+    }
+}
