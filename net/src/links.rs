@@ -245,3 +245,36 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_stays_in_order() {
+        let (mut ring, mut end) = RingBuffer::new(4);
+        let mut waiting: VecDeque<u32> = (0..10).collect();
+        let mut arrived = Vec::new();
+        for taken in [0, 1, 3, 4] {
+            for _ in 0..taken {
+                arrived.push(end.pop().unwrap());
+            }
+            fill(&mut ring, &mut waiting);
+            assert!(waiting.is_empty() || ring.is_full());
+        }
+        arrived.extend(std::iter::from_fn(|| end.pop().ok()));
+        assert_eq!(arrived, Vec::from_iter(0..10));
+        assert_eq!(fill(&mut ring, &mut waiting), 0);
+    }
+
+    #[test]
+    fn every_shard_is_linked_to_every_other() {
+        let wakes: Arc<[Wake]> = (0..3).map(|_| Wake::new().unwrap()).collect();
+        for (me, links) in Links::mesh(wakes).iter().enumerate() {
+            for other in 0..3 {
+                assert_eq!(links.outgoing[other].is_some(), other != me);
+                assert_eq!(links.incoming[other].is_some(), other != me);
+            }
+        }
+    }
+}
