@@ -8,6 +8,7 @@ mod connack;
 mod connect;
 mod control;
 mod deliver;
+mod device_topics;
 mod encoding;
 mod flow;
 mod publish;
