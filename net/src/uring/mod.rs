@@ -10,6 +10,7 @@
 //! nothing behind but a flag that is down, and is begun again when the slot is settled.
 
 mod buffers;
+mod gather;
 mod memory;
 mod probe;
 mod ring;
@@ -22,6 +23,7 @@ use crate::listen::Listening;
 use crate::slots::{Flag, Phase, Slot};
 use crate::token::{Kind, Token};
 use crate::{Handler, Tuning};
+use gather::Gather;
 use ring::{Ring, Sending, What};
 use shard::{ConnectionId, Span, Time};
 use std::collections::VecDeque;
@@ -39,6 +41,9 @@ const WATCHED_MIN: usize = 1_024;
 /// One shard's access to the kernel by io_uring.
 pub(crate) struct UringBackend {
     ring: Ring,
+    gather: Gather,
+    /// Receives in the present turn.
+    receives: u32,
     /// `None` once accepting has been cancelled and the kernel has let go.
     listeners: Vec<Option<Listening>>,
     /// Numbers of the listeners that rest.
@@ -69,6 +74,8 @@ impl UringBackend {
         ring.watch_wake(std::os::fd::AsFd::as_fd(&wake));
         let mut backend = UringBackend {
             ring,
+            gather: Gather::new(tuning.gather_us),
+            receives: 0,
             listeners: listeners.into_iter().map(Some).collect(),
             resting: Vec::new(),
             resting_until: None,
@@ -107,6 +114,7 @@ impl UringBackend {
                 }
                 match result {
                     Ok(Some(filled)) => {
+                        self.receives += 1;
                         slot.active_ms = self.now_ms;
                         self.watch(slot, connection);
                         driver.on_received(connection, self.ring.bytes(&filled));
@@ -311,8 +319,14 @@ impl Backend for UringBackend {
         driver: &mut Driver<H>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        self.ring.wait(timeout)?;
+        let before = driver.now;
+        let window = self.gather.window(timeout);
+        match window {
+            Some(window) => self.ring.gather(window, gather::ENOUGH)?,
+            None => self.ring.wait(timeout)?,
+        }
         driver.begin();
+        self.receives = 0;
         self.now_ms = (driver.now.since(self.begin).0 / 1_000) as u32;
         self.end_rest(driver.now);
         self.find_idle(driver);
@@ -320,6 +334,9 @@ impl Backend for UringBackend {
         while let Some(completion) = self.ring.next_completion() {
             self.on_completion(driver, completion.what, completion.is_last);
         }
+        let since_us = driver.now.since(before).0;
+        self.gather
+            .observe(since_us, self.receives, window.is_some());
         self.ring.publish_buffers();
         Ok(())
     }

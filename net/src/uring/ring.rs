@@ -230,7 +230,7 @@ impl Ring {
     /// Makes room in the submission queue, and moves the backlog there as far as it goes.
     fn submit_backlog(&mut self) {
         // What stays is tried again by the next wait, which reports what is wrong.
-        let _ = self.enter(Some(Duration::ZERO));
+        let _ = self.enter(Some(Duration::ZERO), 1);
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_push(&entry) {
                 self.backlog.push_front(entry);
@@ -245,14 +245,27 @@ impl Ring {
         if !self.backlog.is_empty() {
             self.submit_backlog();
         }
-        self.enter(timeout)
+        self.enter(timeout, 1)
     }
 
-    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Like [`Ring::wait`], but returns only after the whole window, or when so many completions
+    /// are there. There may be none.
+    pub(crate) fn gather(&mut self, window: Duration, enough: u32) -> io::Result<()> {
+        if !self.backlog.is_empty() {
+            self.submit_backlog();
+        }
+        self.enter(Some(window), enough)
+    }
+
+    fn enter(&mut self, timeout: Option<Duration>, enough: u32) -> io::Result<()> {
         let queue = self.uring.submission();
         let (len, is_due) = (queue.len() as u32, queue.taskrun() || queue.cq_overflow());
         drop(queue);
-        let wanted = u32::from(timeout != Some(Duration::ZERO));
+        let wanted = if timeout == Some(Duration::ZERO) {
+            0
+        } else {
+            enough
+        };
         if len == 0 && wanted == 0 && !is_due {
             return Ok(());
         }
