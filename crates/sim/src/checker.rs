@@ -33,6 +33,8 @@ enum Fate {
 struct Session {
     /// There is one, for all that is known.
     exists: bool,
+    /// Which of the client's sessions it is.
+    number: u64,
     /// What the last connection did to it is not known.
     is_unclear: bool,
     /// Since when it has no connection, and how long it lives on, in seconds.
@@ -177,8 +179,10 @@ impl Checker {
             *flights = Flights::default();
             flights.resume(link);
             self.ledger.end_session(hello.client, now);
+            self.sessions[hello.client].number += 1;
         }
         let session = &mut self.sessions[hello.client];
+        truth.session = session.number;
         session.exists = true;
         session.is_unclear = false;
         session.closed = None;
@@ -295,6 +299,14 @@ impl Checker {
         } else if truth.is_connect_delivered && !truth.is_accepted {
             session.is_unclear = true;
         }
+    }
+
+    /// Whether a connection belongs to its client's latest session: it may have been taken over,
+    /// and the client does not know it yet.
+    pub fn is_of_latest_session(&self, link: usize) -> bool {
+        self.truths[link]
+            .as_ref()
+            .is_some_and(|truth| truth.session == self.sessions[truth.hello.client].number)
     }
 
     /// A message reached a client.

@@ -437,7 +437,12 @@ impl Client {
                 checker.check_will(message, world.now)?;
                 *self.received.entry(message).or_default() += 1;
             }
-            checker.ledger.deliver(self.index, &delivery)?;
+            if self
+                .link
+                .is_some_and(|link| checker.is_of_latest_session(link.0))
+            {
+                checker.ledger.deliver(self.index, &delivery)?;
+            }
         }
         let may_refuse = self.character.is_picky && self.character.version == Version::V5;
         let is_refused = may_refuse && world.chance.one_in(10);
@@ -611,11 +616,21 @@ impl Client {
         Ok(())
     }
 
-    /// Whether everything it sent has been answered.
-    pub fn is_idle(&self) -> bool {
-        self.state == State::Online
+    /// What it still waits for, or owes; `None` if it is online and all is answered.
+    pub fn waits_for(&self) -> Option<String> {
+        let is_idle = self.state == State::Online
             && self.outgoing.is_empty()
             && self.requests.is_empty()
-            && self.answers.is_empty()
+            && self.answers.is_empty();
+        (!is_idle).then(|| {
+            format!(
+                "{:?}, {} messages from {:?}, requests {:?}, answers {:?}",
+                self.state,
+                self.outgoing.len(),
+                self.outgoing.front(),
+                self.requests,
+                self.answers
+            )
+        })
     }
 }

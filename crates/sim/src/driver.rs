@@ -464,7 +464,7 @@ impl World {
                     "shard {} to {}: {}",
                     from.0,
                     to.0,
-                    brief(&frame, 600)
+                    brief(&frame, 160)
                 ));
             }
             self.handle(to, Event::Frame { from, frame });

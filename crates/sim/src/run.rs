@@ -263,11 +263,12 @@ impl Run {
             }
         }
         for client in &self.clients {
-            let is_idle = client.is_idle();
+            let waits = client.waits_for();
             ensure!(
-                is_idle || self.world.plan.is_tiny,
-                "client {} waits for ever: {client:?}",
-                client.index
+                waits.is_none() || self.world.plan.is_tiny,
+                "client {} waits for ever: {}",
+                client.index,
+                waits.unwrap_or_default()
             );
         }
         if !self.world.plan.is_tiny {

@@ -94,6 +94,8 @@ pub struct Truth {
     pub farewell: Option<Farewell>,
     /// CONNECT has reached the shard.
     pub is_connect_delivered: bool,
+    /// Which of the client's sessions it belongs to, once accepted.
+    pub session: u64,
     /// The shard knows it no longer.
     pub gone_at: Option<Time>,
     /// When a whole packet last reached a shard.
@@ -138,6 +140,7 @@ impl Truth {
             refusal: None,
             farewell: None,
             is_connect_delivered: false,
+            session: 0,
             gone_at: None,
             heard_at: hello.sent.at,
             touched_at: hello.sent.at,
