@@ -4,6 +4,7 @@
 //! connect timeout or for keep-alive. `partial` is bounded by one packet plus one receive.
 
 use crate::map::Map;
+use crate::shard::pause;
 use crate::timers::TimerId;
 use crate::{Listener, SessionId, ShardId, Time};
 use http::Decoder;
@@ -115,6 +116,11 @@ impl Connection {
             Stage::Open(session) => Some(session),
             Stage::Http | Stage::AwaitConnect | Stage::Leaving(_) => None,
         }
+    }
+
+    /// Whether we have stopped reading for a reason that is not the client's.
+    pub fn is_unread(&self) -> bool {
+        self.paused_for & (pause::LANE | pause::OWED) != 0
     }
 
     /// Whether output must be wrapped in WebSocket frames.

@@ -290,7 +290,6 @@ impl Shard {
         if session.connection.is_none() && session.expiry_s == 0 {
             return;
         }
-        let is_connected = session.connection.is_some();
         let outbound = session.outbound.get_or_insert_default();
         let message = lazy.share();
         self.counters.stored_messages += 1;
@@ -314,7 +313,11 @@ impl Shard {
             outbound.waits_for_output = true;
             effects.want_writable(connection);
         }
-        if is_connected && is_long && ticket.wants_answer {
+        let is_read = session.connection.is_some_and(|connection| {
+            let connection = self.connections[connection.index as usize].as_ref();
+            connection.is_some_and(|connection| !connection.is_unread())
+        });
+        if is_read && is_long && ticket.wants_answer {
             let pending = ticket.wait(&mut self.pending);
             outbound.deferred.push(pending);
             if session.slow_since.is_none() {

@@ -304,6 +304,12 @@ impl Shard {
             effects.push(Effect::PauseReading { connection: id });
         }
         connection.paused_for |= reason;
+        // While we do not read its acknowledgements nobody may wait for them: two clients that
+        // publish to each other would wait for ever.
+        let session = connection.session();
+        if let (Some(session), true) = (session, connection.is_unread()) {
+            self.settle_deferred(session.index, true, effects);
+        }
     }
 
     /// Ends one reason for not reading; goes on with what has arrived meanwhile once none is left.
