@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         eprintln!("meshring: {error:#}");
         return ExitCode::from(2);
     }
+    // Before the first thread. That a kernel may not know this is no reason to stop.
     net::prefer_small_pages();
     let result = match command {
         Command::Serve(arguments) => serve::run(arguments),
