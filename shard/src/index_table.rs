@@ -62,6 +62,13 @@ impl IndexTable {
         }
     }
 
+    /// The index that a search for this hash would most likely look at first; it may be that of
+    /// another key, or of none.
+    #[inline]
+    pub(crate) fn guess(&self, hash: u32) -> u32 {
+        self.cells[home(hash, self.cells.len())].index
+    }
+
     /// Adds an index whose key is not here.
     pub(crate) fn insert(&mut self, hash: u32, index: u32) {
         assert!(index != NONE);

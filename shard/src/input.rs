@@ -3,6 +3,7 @@
 
 use crate::connect::Admission;
 use crate::connection::{Stage, WebSocket};
+use crate::filter_tree::WARM_TOPICS;
 use crate::shard::{Shard, pause};
 use crate::{Close, ConnectionId, Effect, Effects, Handoff, Level};
 use http::{Opcode, Upgrade, WsEvent};
@@ -94,7 +95,15 @@ impl Shard {
     /// how many bytes they had.
     fn packets(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) -> usize {
         let mut consumed = 0;
+        let mut warm_until = if self.subscriptions.is_large() {
+            0
+        } else {
+            usize::MAX
+        };
         while consumed < bytes.len() {
+            if consumed >= warm_until {
+                warm_until = consumed + self.warm(&bytes[consumed..]);
+            }
             let Some(connection) = self.connection(id) else {
                 break;
             };
@@ -156,6 +165,31 @@ impl Shard {
             connection.received_at = now;
         }
         consumed
+    }
+
+    /// Looks ahead at the topics of the next packets, so that matching them misses the caches side
+    /// by side; returns how many bytes it looked at. Nothing is judged here.
+    fn warm(&self, bytes: &[u8]) -> usize {
+        let mut topics = [&[][..]; WARM_TOPICS];
+        let mut at = 0;
+        for topic in &mut topics {
+            let Ok(Some(header)) = FixedHeader::parse(&bytes[at..]) else {
+                break;
+            };
+            let Some(packet) = bytes.get(at..at + header.packet_bytes()) else {
+                break;
+            };
+            at += packet.len();
+            let body = &packet[header.header_bytes..];
+            if header.kind() == PacketKind::Publish
+                && let [high, low, rest @ ..] = body
+            {
+                let topic_bytes = usize::from(u16::from_be_bytes([*high, *low]));
+                *topic = rest.get(..topic_bytes).unwrap_or_default();
+            }
+        }
+        self.subscriptions.warm(&topics);
+        at.max(1)
     }
 
     /// A client that does not read what it asked for is not read either.

@@ -6,10 +6,13 @@
 //! wait of the first.
 
 use crate::compact_map::CompactMap;
-use crate::filter_tree::{FilterId, FilterTree};
+use crate::filter_tree::{FilterId, FilterTree, WARM_TOPICS};
 use crate::map::{Map, map_with_seed};
 use crate::{RequestId, ShardId};
 use mqtt_v5_codec::SubscriptionOptions;
+
+/// Filters beyond which a match is likely to miss the caches, at about 150 bytes each.
+const LARGE: usize = 16_384;
 
 /// What a subscription grants, packed: there may be millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +118,16 @@ impl Subscriptions {
     /// Visits every filter that matches a topic.
     pub fn for_each_match(&self, topic: &str, mut visit: impl FnMut(&FilterEntry)) {
         self.tree.for_each_match(topic, |_, entry| visit(entry));
+    }
+
+    /// Whether [`Subscriptions::warm`] is worth its while: the table has outgrown the caches.
+    pub fn is_large(&self) -> bool {
+        self.tree.len() > LARGE
+    }
+
+    /// Touches what the next matches of these topics will look at.
+    pub fn warm(&self, topics: &[&[u8]; WARM_TOPICS]) {
+        self.tree.warm(topics);
     }
 
     /// Begins to announce a filter to so many shards; returns the announcement's number.
