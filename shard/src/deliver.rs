@@ -483,7 +483,8 @@ impl Shard {
         let connection = connection.expect("a session's connection is alive");
         let expiry_s = view
             .expires
-            .map(|at| at.since(self.now).0.div_ceil(1_000_000) as u32);
+            .map(|at| at.since(self.now).0.div_ceil(1_000_000))
+            .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
         let version = connection.version;
         let has_aliases = connection
             .extra

@@ -344,6 +344,7 @@ impl Shard {
                 self.send(id, &packet, effects);
             }
         }
+        self.close_frame(id, effects);
         self.close(id, Close::Flush, true, effects);
     }
 
@@ -376,7 +377,18 @@ impl Shard {
         if !self.send(id, &connack(properties), effects) {
             self.send(id, &connack(Default::default()), effects);
         }
+        self.close_frame(id, effects);
         self.close(id, Close::Flush, true, effects);
+    }
+
+    /// The end of a WebSocket, after whatever MQTT had to say; nothing for other connections.
+    fn close_frame(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if self
+            .connection(id)
+            .is_some_and(|connection| connection.is_websocket())
+        {
+            http::write_close(effects.outbox(id), 1000, "");
+        }
     }
 
     /// How a log line names a connection.

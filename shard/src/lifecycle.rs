@@ -5,7 +5,7 @@ use crate::connect::keep_alive_span;
 use crate::message::{LazyMessage, MessageView};
 use crate::outbound::Step;
 use crate::pending::{Origin, Ticket};
-use crate::shard::{STEPS_PER_TICK, Shard, TimerKey};
+use crate::shard::{STEPS_PER_TICK, Shard, TimerKey, pause};
 use crate::{Close, ConnectionId, Effect, Effects, SessionId, Span};
 use mqtt_v5_codec::{DecodeError, Disconnect, QoS, ReasonCode, Version};
 
@@ -243,12 +243,14 @@ impl Shard {
             return self.close(id, Close::Abort, false, effects);
         };
         let silent_until = connection.received_at + keep_alive_span(connection.keep_alive_s);
-        if connection.paused_for == 0 && silent_until <= now {
+        // A client that does not read its own output is not read, and is silent by its own choice.
+        let is_held = connection.paused_for & (pause::LANE | pause::OWED) != 0;
+        if !is_held && silent_until <= now {
             self.counters.keep_alive_timeouts += 1;
             let reason = ReasonCode::KeepAliveTimeout;
             return self.disconnect(id, reason, "nothing came within keep-alive", effects);
         }
-        // While we do not read, silence says nothing.
+        // While others hold it up, silence says nothing.
         let at = silent_until.max(now + Span::from_ms(100));
         connection.timer = Some(self.timers.schedule(at, TimerKey::Connection(index)));
         self.sessions.at_mut(session.index).shrink();

@@ -66,13 +66,20 @@ impl Shard {
             return;
         }
         let limits = &self.config.limits;
-        let is_full = self.retained.len() >= limits.retained_messages_max
-            || self.retained_bytes >= limits.retained_bytes_max;
-        if is_full && self.retained.get(topic).is_none() {
+        let message = lazy.share();
+        let old = self.retained.get(topic).map(|old| old.bytes());
+        let bytes = self.retained_bytes - old.unwrap_or(0) + message.bytes();
+        let is_new = old.is_none();
+        if bytes > limits.retained_bytes_max
+            || (is_new && self.retained.len() >= limits.retained_messages_max)
+        {
             self.counters.dropped_retained_full += 1;
+            // Rather nothing than a value that is no longer true.
+            if let Some(old) = self.retained.remove(topic) {
+                self.retained_bytes -= old.bytes();
+            }
             return;
         }
-        let message = lazy.share();
         self.retained_bytes += message.bytes();
         if let Some(old) = self.retained.insert(topic, message, lazy.view.expires) {
             self.retained_bytes -= old.bytes();

@@ -343,6 +343,7 @@ impl Shard {
             let partial = std::mem::take(&mut connection.partial);
             self.packets_from(id, partial, effects);
             self.websocket_input(id, &[], effects);
+            self.hand_off(id, effects);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::frame::GroupKey;
 use crate::pending::Origin;
 use crate::placement::Audience;
 use crate::session::{RetainedRead, SharedSubscription};
-use crate::shard::{STEPS_PER_TICK, Shard};
+use crate::shard::{STEPS_PER_TICK, Shard, pause};
 use crate::subscriptions::{Grant, Waiter};
 use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, topic};
 use mqtt_v5_codec::{
@@ -85,6 +85,20 @@ impl Shard {
         }
         self.announce(to_announce, effects);
         self.suback_step(wait.0, effects);
+        self.pause_if_congested(id, effects);
+    }
+
+    /// Subscriptions travel on the same lanes as messages: whoever fills one waits.
+    fn pause_if_congested(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let congested = (0..self.config.shards)
+            .map(ShardId)
+            .find(|to| self.lanes.is_congested(*to, effects));
+        if let Some(to) = congested
+            && self.connection(id).is_some()
+        {
+            self.lanes.pause(to, id);
+            self.pause(id, pause::LANE, effects);
+        }
     }
 
     fn subscribe_one(
@@ -384,6 +398,7 @@ impl Shard {
             reasons: ReturnCodes::List(&reasons),
         });
         self.send(id, &unsuback, effects);
+        self.pause_if_congested(id, effects);
     }
 
     fn unsubscribe_plain(
