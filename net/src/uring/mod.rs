@@ -44,6 +44,8 @@ pub(crate) struct UringBackend {
     gather: Gather,
     /// Receives in the present turn.
     receives: u32,
+    /// A connection was accepted in the present turn.
+    has_accepted: bool,
     /// `None` once accepting has been cancelled and the kernel has let go.
     listeners: Vec<Option<Listening>>,
     /// Numbers of the listeners that rest.
@@ -76,6 +78,7 @@ impl UringBackend {
             ring,
             gather: Gather::new(tuning.gather_us),
             receives: 0,
+            has_accepted: false,
             listeners: listeners.into_iter().map(Some).collect(),
             resting: Vec::new(),
             resting_until: None,
@@ -130,7 +133,10 @@ impl UringBackend {
             What::Sent(sending, result) => self.on_sent(driver, sending, result),
             What::Polled(token) => self.on_polled(driver, token),
             What::Cancelled(token, was_found) => on_cancelled(driver, token, was_found),
-            What::Accepted(number, result) => self.on_accepted(driver, number, result, is_last),
+            What::Accepted(number, result) => {
+                self.has_accepted = true;
+                self.on_accepted(driver, number, result, is_last);
+            }
             What::Woken if is_last => {
                 self.ring.watch_wake(std::os::fd::AsFd::as_fd(&self.wake));
             }
@@ -327,6 +333,7 @@ impl Backend for UringBackend {
         }
         driver.begin();
         self.receives = 0;
+        self.has_accepted = false;
         self.now_ms = (driver.now.since(self.begin).0 / 1_000) as u32;
         self.end_rest(driver.now);
         self.find_idle(driver);
