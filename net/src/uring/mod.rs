@@ -342,8 +342,9 @@ impl Backend for UringBackend {
             self.on_completion(driver, completion.what, completion.is_last);
         }
         let since_us = driver.now.since(before).0;
-        self.gather
-            .observe(since_us, self.receives, window.is_some());
+        // Who connects waits for an answer: a storm of connects is not a stream.
+        let receives = if self.has_accepted { 0 } else { self.receives };
+        self.gather.observe(since_us, receives, window.is_some());
         self.ring.publish_buffers();
         Ok(())
     }
