@@ -12,7 +12,7 @@ use crate::{RequestId, ShardId};
 use mqtt_v5_codec::SubscriptionOptions;
 
 /// Filters beyond which a match is likely to miss the caches, at about 150 bytes each.
-const LARGE: usize = 16_384;
+const LARGE: usize = 2_048;
 
 /// What a subscription grants, packed: there may be millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
