@@ -357,10 +357,11 @@ impl Checker {
                 continue;
             }
             // While the shard does not read, silence says nothing.
-            if world.links[index].is_paused {
-                truth.touched_at = world.now;
-            }
-            let is_overdue = truth.is_overdue(world.settled_at(index));
+            let link = &world.links[index];
+            let is_overdue = !link.is_paused && {
+                truth.touched_at = truth.touched_at.max(link.heard_at);
+                truth.is_overdue(world.settled_at(index))
+            };
             ensure!(!is_overdue, "link {index} is silent and still open");
         }
         Ok(())

@@ -90,6 +90,12 @@ pub(crate) struct Allowance {
     pub(crate) alias_max: u16,
 }
 
+/// Before CONNACK.
+const NOTHING_YET: Allowance = Allowance {
+    receive_maximum: 0,
+    alias_max: 0,
+};
+
 /// One client.
 #[derive(Debug)]
 pub struct Client {
@@ -140,10 +146,7 @@ impl Client {
             outgoing: VecDeque::new(),
             requests: BTreeMap::new(),
             filters: BTreeSet::new(),
-            allowance: Allowance {
-                receive_maximum: 0,
-                alias_max: 0,
-            },
+            allowance: NOTHING_YET,
             published: 0,
             aliases: Vec::new(),
             received: BTreeMap::new(),
@@ -226,6 +229,7 @@ impl Client {
         self.requests.clear();
         self.aliases.clear();
         self.server_aliases.clear();
+        self.allowance = NOTHING_YET;
         if world.history.is_recording() {
             world.say(format_args!(
                 "client {} sends {}",

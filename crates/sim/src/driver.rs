@@ -4,6 +4,7 @@
 //! of a turn it empties the effects: frames go into the rings as far as there is room, the list is
 //! carried out in order, and new output is taken.
 
+use crate::chance::Chance;
 use crate::history::brief;
 use crate::link::{LinkId, Place};
 use crate::plan::Plan;
@@ -20,7 +21,7 @@ use std::collections::VecDeque;
 const TICKS_MAX: u32 = 2_000;
 /// What may wait for a connection beyond its limit: acknowledgements, which are owed, and the last
 /// packet that still fitted.
-const OUTPUT_SLACK_BYTES: usize = 64 * 1_024;
+const OUTPUT_SLACK_BYTES: usize = 16 * 1_024;
 /// Frames that may be staged for one shard: those that hold a credit, and those that a few
 /// thousand subscriptions and messages at QoS 0 leave while they wait for room.
 const STAGED_MAX: usize = 8 * REQUESTS_MAX;
@@ -58,15 +59,30 @@ impl std::fmt::Debug for Station {
 }
 
 /// The two lanes from one shard to another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ring {
     requests: VecDeque<Frame>,
     replies: VecDeque<Frame>,
     is_request_due: bool,
     is_reply_due: bool,
+    /// How much faster than the plan's delay each lane is: nothing is promised across lanes.
+    request_speed: u64,
+    reply_speed: u64,
 }
 
 impl Ring {
+    /// An empty one.
+    pub fn new(chance: &mut Chance) -> Ring {
+        Ring {
+            requests: VecDeque::new(),
+            replies: VecDeque::new(),
+            is_request_due: false,
+            is_reply_due: false,
+            request_speed: chance.pick(&[1, 1, 20, 1_000]),
+            reply_speed: chance.pick(&[1, 1, 20, 1_000]),
+        }
+    }
+
     fn lane(&mut self, lane: Lane) -> (&mut VecDeque<Frame>, &mut bool) {
         match lane {
             Lane::Request => (&mut self.requests, &mut self.is_request_due),
@@ -179,6 +195,7 @@ impl World {
             Effect::ResumeReading { connection } => {
                 let link = self.open_link(shard, connection, "resume")?;
                 self.links[link.0].is_paused = false;
+                self.links[link.0].heard_at = self.now;
                 self.schedule_up(link);
             }
             Effect::Adopt {
@@ -258,7 +275,7 @@ impl World {
         state.carried_bytes = state.unsent.len();
         state.is_paused = false;
         state.place = Place::Moving(to, handoff);
-        let delay_us = self.ring_delay();
+        let delay_us = self.turn_delay();
         self.schedule(delay_us, What::Adopt(link));
         Ok(())
     }
@@ -350,13 +367,26 @@ impl World {
         self.turn(shard)
     }
 
-    fn ring_delay(&mut self) -> u64 {
+    /// How long a driver takes to come round.
+    fn turn_delay(&mut self) -> u64 {
         let max = if self.is_calm {
             20
         } else {
             self.plan.lane_delay_us
         };
         self.chance.delay(max) + 1
+    }
+
+    fn schedule_ring(&mut self, ring_index: usize, lane: Lane) {
+        let ring = &self.rings[ring_index];
+        let speed = match lane {
+            Lane::Request => ring.request_speed,
+            Lane::Reply => ring.reply_speed,
+        };
+        let delay_us = self.turn_delay() / speed;
+        let is_reply = lane == Lane::Reply;
+        let ring = ring_index;
+        self.schedule(delay_us, What::Ring { ring, is_reply });
     }
 
     /// Moves staged frames into the rings, as far as there is room.
@@ -411,14 +441,7 @@ impl World {
         }
         let is_new = !ring.is_empty() && !std::mem::replace(is_due, !ring.is_empty() || *is_due);
         if is_new {
-            let delay_us = self.ring_delay();
-            self.schedule(
-                delay_us,
-                What::Ring {
-                    ring: ring_index,
-                    is_reply: lane == Lane::Reply,
-                },
-            );
+            self.schedule_ring(ring_index, lane);
         }
         if self.stations[shard.index()].drained[to.index()] {
             self.schedule_turn(shard);
@@ -428,7 +451,7 @@ impl World {
 
     fn schedule_turn(&mut self, shard: ShardId) {
         if !std::mem::replace(&mut self.stations[shard.index()].is_turn_due, true) {
-            let delay_us = self.ring_delay();
+            let delay_us = self.turn_delay();
             self.schedule(delay_us, What::Turn(shard));
         }
     }
@@ -476,14 +499,7 @@ impl World {
         let (ring, is_due) = self.rings[ring_index].lane(lane);
         *is_due = !ring.is_empty();
         if *is_due {
-            let delay_us = self.ring_delay();
-            self.schedule(
-                delay_us,
-                What::Ring {
-                    ring: ring_index,
-                    is_reply: lane == Lane::Reply,
-                },
-            );
+            self.schedule_ring(ring_index, lane);
         }
         Ok(())
     }

@@ -70,7 +70,8 @@ pub struct Link {
     pub chunk_bytes: usize,
     /// What `down` holds.
     pub kernel_bytes: usize,
-    /// When bytes of the client last reached a shard, or it was accepted.
+    /// When bytes of the client last reached a shard, or it was accepted, or the shard began to
+    /// read again.
     pub heard_at: Time,
     /// An event that delivers `up` is on its way.
     pub is_up_due: bool,

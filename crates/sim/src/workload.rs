@@ -225,6 +225,11 @@ impl Client {
         });
         let link = self.begin(world, hello.clone(), &connect);
         checker.on_connect(link.0, Some(hello));
+        // What follows CONNECT need not wait for CONNACK.
+        if !is_calm && character.publishes && world.chance.one_in(5) {
+            let topic = pool.some_topic(&mut world.chance);
+            self.publish(world, checker, topic, QoS::AtMostOnce);
+        }
         // An impatient client tries again.
         if !is_calm && world.chance.one_in(20) {
             let delay_us = world.chance.between(1_000, 5_000_000);

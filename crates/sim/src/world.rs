@@ -136,9 +136,8 @@ impl World {
         let stations = (0..plan.shards)
             .map(|index| Station::new(ShardId(index), &plan, chance.draw(), EPOCH))
             .collect();
-        let rings = (0..usize::from(plan.shards).pow(2))
-            .map(|_| Ring::default())
-            .collect();
+        let count = usize::from(plan.shards).pow(2);
+        let rings = (0..count).map(|_| Ring::new(&mut chance)).collect();
         World {
             now: EPOCH,
             step: 0,
