@@ -368,26 +368,30 @@ impl Checker {
     }
 
     /// Everything has come to rest: all that was asked is answered, all that is owed has arrived.
+    /// `dropped` is what shards have counted.
     ///
     /// # Errors
     /// Something is missing.
-    pub fn check_rest(&self, now: Time) -> Result<()> {
+    pub fn check_rest(&self, now: Time, dropped: u64) -> Result<()> {
         for truth in self.truths.iter().flatten() {
-            if truth.gone_at.is_none() {
+            if truth.gone_at.is_none() && truth.is_accepted {
                 truth.check_answered()?;
             }
         }
+        let is_online = |client: usize| {
+            let session = &self.sessions[client];
+            session.link.is_some() && session.closed.is_none()
+        };
         for (client, session) in self.sessions.iter().enumerate() {
-            let is_online = session.link.is_some() && session.closed.is_none();
-            let is_done = session.flights.is_empty() || !is_online;
+            let is_done = session.flights.is_empty() || !is_online(client);
             ensure!(
                 is_done,
                 "client {client}: in flight for ever: {:?}",
                 session.flights
             );
         }
-        self.ledger
-            .check_complete(&|number| self.is_due(number, now))
+        let is_due = |number| self.is_due(number, now);
+        self.ledger.check_complete(&is_due, &is_online, dropped)
     }
 
     /// Packets that shards sent to clients.

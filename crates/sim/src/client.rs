@@ -218,6 +218,10 @@ impl Client {
         hello: Hello,
         connect: &Packet<'_>,
     ) -> LinkId {
+        // At the end of a run nothing is left behind.
+        if let (Some(former), true) = (self.link, world.is_calm) {
+            world.leave(former, Leave::Reset);
+        }
         let link = world.connect(self.index, self.character.version);
         self.link = Some(link);
         self.turn += 1;

@@ -127,26 +127,7 @@ impl Ledger {
                 "message {number}: RETAIN is gone, against retain as published"
             );
         }
-        let most = matched
-            .own
-            .iter()
-            .chain(&matched.shared)
-            .map(|grant| grant.options.qos)
-            .max();
-        let most = most.unwrap_or_default().min(message.qos);
-        ensure!(
-            delivery.qos <= most,
-            "message {number} at {:?}, at most {most:?}",
-            delivery.qos
-        );
-        if let (Some(least), true) = (matched.qos_min, matched.groups.is_empty()) {
-            let least = least.min(message.qos);
-            ensure!(
-                delivery.qos >= least,
-                "message {number} at {:?} < {least:?}",
-                delivery.qos
-            );
-        }
+        matched.check_qos(number, message, delivery)?;
         let copies = u32::from(!matched.own.is_empty()) + matched.groups.len() as u32;
         let attempts = message.attempts_that_count();
         let account = &mut self.accounts[client];
@@ -176,16 +157,23 @@ impl Ledger {
             *latest = number;
         }
         if let ([group], true) = (&matched.groups[..], matched.own.is_empty()) {
-            let is_troubled = self.is_troubled(group, message.sent.step);
-            let group = self.groups.entry(group.clone()).or_default();
-            let copies = group.copies.entry(number).or_default();
-            *copies += 1;
-            let is_excused = is_troubled || *copies <= attempts;
-            ensure!(
-                is_excused,
-                "message {number} went to {copies} members of a group"
-            );
+            self.count_shared(number, group)?;
         }
+        Ok(())
+    }
+
+    /// A copy that came by a shared subscription and by nothing else.
+    fn count_shared(&mut self, number: MessageId, group: &str) -> Result<()> {
+        let message = &self.messages[number];
+        let attempts = message.attempts_that_count();
+        let is_troubled = self.is_troubled(group, message.sent.step);
+        let group = self.groups.entry(group.to_string()).or_default();
+        let copies = group.copies.entry(number).or_default();
+        *copies += 1;
+        ensure!(
+            is_troubled || *copies <= attempts,
+            "message {number} went to {copies} members of a group"
+        );
         Ok(())
     }
 
@@ -311,6 +299,25 @@ struct Matched {
     /// At least this must have been granted.
     qos_min: Option<QoS>,
     sure_ids: Vec<u32>,
+}
+
+impl Matched {
+    /// A live copy comes at the lower of what was published and what was granted.
+    fn check_qos(&self, number: MessageId, message: &Message, delivery: &Delivery) -> Result<()> {
+        let grants = self.own.iter().chain(&self.shared);
+        let most = grants.map(|grant| grant.options.qos).max();
+        let most = most.unwrap_or_default().min(message.qos);
+        let qos = delivery.qos;
+        ensure!(qos <= most, "message {number} at {qos:?}, at most {most:?}");
+        if let (Some(least), true) = (self.qos_min, self.groups.is_empty()) {
+            let least = least.min(message.qos);
+            ensure!(
+                qos >= least,
+                "message {number} at {qos:?}, at least {least:?}"
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Grant {

@@ -307,6 +307,20 @@ impl World {
         Ok(())
     }
 
+    /// Messages that shards have counted as dropped.
+    pub fn dropped(&mut self) -> u64 {
+        let stations = self.stations.iter_mut();
+        let dropped = stations.map(|station| {
+            let counters = station.shard.counters();
+            counters.dropped_slow
+                + counters.dropped_queue_full
+                + counters.dropped_lane_full
+                + counters.dropped_expired
+                + counters.dropped_retained_full
+        });
+        dropped.sum()
+    }
+
     /// Tells all shards to stop.
     ///
     /// # Errors

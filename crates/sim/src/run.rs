@@ -6,6 +6,7 @@ use crate::checker::Checker;
 use crate::client::{Character, Client, State};
 use crate::history::Recording;
 use crate::ledger::MessageId;
+use crate::link::{Leave, LinkId};
 use crate::plan::{Options, Plan};
 use crate::vandal::Vandal;
 use crate::wire::Wish;
@@ -241,6 +242,16 @@ impl Run {
         world.say(format_args!("the world turns kind"));
         world.is_calm = true;
         world.reset_vanished();
+        let present: Vec<Option<LinkId>> = self.clients.iter().map(|one| one.link).collect();
+        for index in 0..world.links.len() {
+            let client = world.links[index].client;
+            let is_present = present
+                .get(client)
+                .is_none_or(|link| *link == Some(LinkId(index)));
+            if !is_present && world.links[index].left.is_none() {
+                world.leave(LinkId(index), Leave::Reset);
+            }
+        }
         for vandal in &mut self.vandals {
             vandal.act(world, &mut self.checker);
         }
@@ -271,9 +282,8 @@ impl Run {
                 waits.unwrap_or_default()
             );
         }
-        if !self.world.plan.is_tiny {
-            self.checker.check_rest(self.world.now)?;
-        }
+        let dropped = self.world.dropped();
+        self.checker.check_rest(self.world.now, dropped)?;
         Ok(())
     }
 

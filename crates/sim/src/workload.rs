@@ -148,6 +148,45 @@ fn character(index: usize, devices: &[String], chance: &mut Chance) -> Character
     }
 }
 
+impl Character {
+    /// The CONNECT of such a client, with a will, its payload and its delay.
+    fn connect<'a>(
+        &'a self,
+        clean_start: bool,
+        will: Option<&'a (Message, Vec<u8>, u32)>,
+    ) -> Packet<'a> {
+        let properties = ConnectProperties {
+            session_expiry_s: match (self.version, self.expiry_s) {
+                (Version::V5, None) => Some(u32::MAX),
+                (Version::V5, Some(0)) => None,
+                (Version::V5, expiry_s) => expiry_s,
+                _ => None,
+            },
+            receive_maximum: self.receive_maximum.and_then(NonZeroU16::new),
+            maximum_packet_size: self.packet_max,
+            topic_alias_maximum: (self.alias_max > 0).then_some(self.alias_max),
+            ..ConnectProperties::default()
+        };
+        Packet::Connect(Connect {
+            version: self.version,
+            clean_start,
+            keep_alive_s: self.keep_alive_s,
+            client_id: &self.client_id,
+            will: will.map(|(message, payload, delay_s)| Will {
+                qos: message.qos,
+                retain: message.retain,
+                topic: &message.topic,
+                payload,
+                delay_s: *delay_s,
+                properties: PublishProperties::default(),
+            }),
+            user_name: None,
+            password: None,
+            properties,
+        })
+    }
+}
+
 /// Connecting.
 impl Client {
     /// Opens a connection, whether or not there is one already.
@@ -166,7 +205,6 @@ impl Client {
             _ => is_clean.then_some(0),
         };
         let will = self.draw_will(world, checker, pool);
-        let receive_maximum = character.receive_maximum;
         let hello = Hello {
             client: self.index,
             version: character.version,
@@ -177,52 +215,18 @@ impl Client {
                 Version::V5 => character.keep_alive_s,
                 _ => world.plan.limits.keep_alive_s(character.keep_alive_s),
             },
-            receive_maximum: receive_maximum.unwrap_or(u16::MAX),
+            receive_maximum: character.receive_maximum.unwrap_or(u16::MAX),
             packet_max: character.packet_max,
             alias_max: character.alias_max,
-            will: will.as_ref().map(|(number, delay_s)| (*number, *delay_s)),
+            will,
             sent: now,
         };
-        let will_message = will
-            .as_ref()
-            .map(|(number, _)| checker.ledger.messages[*number].clone());
-        let will_payload = will.as_ref().map(|(number, _)| {
-            payload(
-                *number,
-                will_message
-                    .as_ref()
-                    .map_or(0, |message| message.payload_bytes),
-            )
+        let will = will.map(|(number, delay_s)| {
+            let message = checker.ledger.messages[number].clone();
+            let payload = payload(number, message.payload_bytes);
+            (message, payload, delay_s)
         });
-        let properties = ConnectProperties {
-            session_expiry_s: match (character.version, character.expiry_s) {
-                (Version::V5, None) => Some(u32::MAX),
-                (Version::V5, Some(0)) => None,
-                (Version::V5, expiry_s) => expiry_s,
-                _ => None,
-            },
-            receive_maximum: receive_maximum.and_then(NonZeroU16::new),
-            maximum_packet_size: character.packet_max,
-            topic_alias_maximum: (character.alias_max > 0).then_some(character.alias_max),
-            ..ConnectProperties::default()
-        };
-        let connect = Packet::Connect(Connect {
-            version: character.version,
-            clean_start: is_clean,
-            keep_alive_s: character.keep_alive_s,
-            client_id: &character.client_id,
-            will: will_message.as_ref().map(|message| Will {
-                qos: message.qos,
-                retain: message.retain,
-                topic: &message.topic,
-                payload: will_payload.as_deref().unwrap_or_default(),
-                delay_s: hello.will.map_or(0, |(_, delay_s)| delay_s),
-                properties: PublishProperties::default(),
-            }),
-            user_name: None,
-            password: None,
-            properties,
-        });
+        let connect = character.connect(is_clean, will.as_ref());
         let link = self.begin(world, hello.clone(), &connect);
         checker.on_connect(link.0, Some(hello));
         // What follows CONNECT need not wait for CONNACK.
