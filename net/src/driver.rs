@@ -112,6 +112,9 @@ impl<H: Handler> Driver<H> {
             } => self.leave(connection, to, handoff),
             // Nothing is kept yet, so it is as durable as it will be.
             Effect::Commit(commit) => self.committed = self.committed.max(Some(commit.sequence)),
+            // Without a store there is nothing to load, and no queue asks.
+            Effect::Load { .. } => self.log(Level::Warn, "no store to load from"),
+            Effect::Ready => {}
             Effect::Log { level, text } => self.log(level, &text),
             Effect::Stopped => self.has_stopped = true,
         }

@@ -206,7 +206,7 @@ fn commits_are_answered(driver: DriverChoice) {
                 for sequence in [sequence - 1, sequence] {
                     effects.push(Effect::Commit(Commit {
                         sequence,
-                        changes: Vec::new(),
+                        ..Commit::default()
                     }));
                 }
             }

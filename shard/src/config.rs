@@ -15,8 +15,34 @@ pub struct Config {
     pub placement_seed: u64,
     /// Who may connect without credentials.
     pub anonymous: Anonymous,
+    /// What is kept, and when it counts as kept.
+    pub durability: Durability,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// What is kept, and when it counts as kept.
+#[derive(Clone, Debug, Default)]
+pub struct Durability {
+    /// For what no prefix says otherwise for: sessions, subscriptions, and most messages.
+    pub mode: DurabilityMode,
+    /// Messages whose topic begins with one of these have a mode of their own; the longest prefix
+    /// counts. [`DurabilityMode::Memory`] is possible only as `mode`, for everything.
+    pub prefixes: Vec<(Box<str>, DurabilityMode)>,
+    /// Milliseconds until what need not be durable at once is written.
+    pub interval_ms: u64,
+}
+
+/// When something counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DurabilityMode {
+    /// Nothing is written: for tests, and for brokers that may forget.
+    #[default]
+    Memory,
+    /// Acknowledged means in memory; it is on disk within the interval.
+    Interval,
+    /// Acknowledged means on disk.
+    Commit,
 }
 
 /// Who may connect without credentials.
@@ -39,6 +65,7 @@ impl Config {
             seed: 1,
             placement_seed: 1,
             anonymous: Anonymous::Allow,
+            durability: Durability::default(),
             limits: Limits::default(),
         }
     }

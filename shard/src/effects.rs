@@ -8,7 +8,7 @@
 //! before it appends), frames by the credits of `lanes.rs`, the list by the work of one turn.
 
 use crate::table::Table;
-use crate::{ConnectionId, Frame, Handoff, Lane, ShardId};
+use crate::{Commit, ConnectionId, Frame, Handoff, Lane, SessionKey, ShardId};
 use std::collections::VecDeque;
 
 /// One request to the driver.
@@ -43,6 +43,20 @@ pub enum Effect {
     },
     /// Make a group of changes durable and answer with [`crate::Event::Committed`].
     Commit(Commit),
+    /// Read messages of a session's queue from the store and answer with
+    /// [`crate::Event::Loaded`]. All changes of earlier commits must be visible to it.
+    Load {
+        /// Whose.
+        session: SessionKey,
+        /// Only positions above this one.
+        after: u64,
+        /// At most so many.
+        messages_max: u32,
+        /// No further once there are so many bytes, but at least one message.
+        bytes_max: u32,
+    },
+    /// Everything recovered is announced to the other shards: clients may come.
+    Ready,
     /// Something that an operator may want to read. The driver writes it to the log, and limits the
     /// rate.
     Log {
@@ -73,20 +87,6 @@ pub enum Close {
     /// At once, discarding the outbox.
     Abort,
 }
-
-/// Changes to make durable, in order.
-#[derive(Debug)]
-pub struct Commit {
-    /// Rises by one with each commit of a shard.
-    pub sequence: u64,
-    /// What changed.
-    pub changes: Vec<Change>,
-}
-
-/// One record to keep. State is in memory until the storage crate exists; the variants arrive
-/// with it.
-#[derive(Debug)]
-pub enum Change {}
 
 /// Output of one connection.
 #[derive(Debug, Default)]

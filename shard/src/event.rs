@@ -1,6 +1,6 @@
 //! What the world tells a shard. The set is closed: there is no other way in.
 
-use crate::{ConnectionId, Frame, Handoff, ShardId};
+use crate::{ConnectionId, Frame, Handoff, SessionKey, ShardId, StoredQueued};
 use std::net::SocketAddr;
 
 /// Something happened.
@@ -61,6 +61,21 @@ pub enum Event<'a> {
         /// The highest number among them.
         sequence: u64,
     },
+    /// Part of a session's queue, as asked for by [`crate::Effect::Load`].
+    Loaded {
+        /// Whose.
+        session: SessionKey,
+        /// In order; empty if there are no more.
+        messages: Vec<StoredQueued>,
+    },
+    /// The store cannot write for now (full disk, read-only disk). It keeps what it was given and
+    /// tries again; nothing is lost, and nothing gets durable meanwhile.
+    StoreStalled {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The store writes again.
+    StoreResumed,
     /// The deadline of [`crate::Shard::next_deadline`] has passed.
     Tick,
     /// Begin a graceful stop; [`crate::Effect::Stopped`] says when all is drained.

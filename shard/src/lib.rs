@@ -4,6 +4,7 @@
 pub mod limits;
 
 mod acks;
+mod change;
 mod clients;
 mod compact_map;
 mod config;
@@ -33,6 +34,7 @@ mod pending;
 mod placement;
 mod publish;
 mod random;
+mod recover;
 #[doc(hidden)]
 pub mod retained;
 mod retained_read;
@@ -50,15 +52,20 @@ pub mod timers;
 #[doc(hidden)]
 pub mod topic;
 
-pub use config::{Anonymous, Config};
+pub use change::{
+    Change, Commit, SessionKey, StoredQueued, StoredSession, StoredSubscription, StoredWill,
+};
+pub use config::{Anonymous, Config, Durability, DurabilityMode};
 pub use counters::Counters;
-pub use effects::{Change, Close, Commit, Effect, Effects, Level};
+pub use effects::{Close, Effect, Effects, Level};
 pub use event::{Event, Listener};
 pub use frame::{Answer, Frame, GroupKey, Lane};
 pub use handoff::Handoff;
 pub use ids::{ConnectionId, RequestId, SessionId, ShardId};
 pub use limits::Limits;
 pub use message::{Message, MessageView, Publisher};
+pub use outbound::{Delivery, Step, SubscriptionIds};
+pub use placement::Placement;
 pub use shard::Shard;
 pub use table::Table;
 pub use time::{Span, Time};

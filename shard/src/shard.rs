@@ -79,6 +79,8 @@ pub struct Shard {
     /// Slot number from which a graceful stop goes on.
     pub(crate) stopping: Option<usize>,
     pub(crate) has_stopped: bool,
+    /// What was recovered is not known to all others yet.
+    pub(crate) is_beginning: bool,
     /// Kept between publishes so that none allocates.
     pub(crate) recipients: Vec<Recipient>,
     pub(crate) templates: Templates,
@@ -119,6 +121,7 @@ impl Shard {
             reading: VecDeque::new(),
             stopping: None,
             has_stopped: false,
+            is_beginning: false,
             recipients: Vec::new(),
             templates: Templates::default(),
             scratch: Vec::new(),
@@ -155,7 +158,10 @@ impl Shard {
             }
             Event::Closed { connection } => self.on_closed(connection, effects),
             Event::LaneDrained { to } => self.resume_lane(to, effects),
-            Event::Committed { .. } => {}
+            Event::Committed { .. }
+            | Event::Loaded { .. }
+            | Event::StoreStalled { .. }
+            | Event::StoreResumed => {}
             Event::Tick => self.on_tick(effects),
             Event::Stop => self.stopping = Some(0),
         }
@@ -166,7 +172,8 @@ impl Shard {
 
     /// When to call with [`Event::Tick`]; `None` if there is nothing to wait for.
     pub fn next_deadline(&self) -> Option<Time> {
-        let is_busy = !self.ending.is_empty()
+        let is_busy = self.is_beginning
+            || !self.ending.is_empty()
             || !self.resumed.is_empty()
             || !self.reading.is_empty()
             || self.groups.wants_turn()
@@ -371,6 +378,7 @@ impl Shard {
     }
 
     fn on_tick(&mut self, effects: &mut Effects) {
+        self.go_on_beginning(effects);
         if self.lanes.wants_look() {
             self.lanes.looked();
             for to in 0..self.config.shards {

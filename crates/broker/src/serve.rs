@@ -56,6 +56,7 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<ServerConfig> {
         shards,
         seed: seed()?,
         placement_seed: seed()?,
+        durability: shard::Durability::default(),
         anonymous: if arguments.dev {
             Anonymous::Loopback
         } else {

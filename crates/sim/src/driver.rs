@@ -100,6 +100,7 @@ impl Station {
             seed,
             placement_seed: plan.placement_seed,
             anonymous: Anonymous::Allow,
+            durability: shard::Durability::default(),
             limits: plan.limits.clone(),
         };
         let shards = usize::from(plan.shards);
@@ -205,7 +206,10 @@ impl World {
             } => {
                 self.move_away(shard, connection, to, handoff)?;
             }
-            Effect::Commit(_) => bail!("shard {} commits, but nothing is durable yet", shard.0),
+            Effect::Commit(_) | Effect::Load { .. } => {
+                bail!("shard {} asks for a store, and has none", shard.0)
+            }
+            Effect::Ready => {}
             Effect::Log { level, text } => {
                 self.say(format_args!("shard {} logs {level:?}: {text}", shard.0));
             }

@@ -86,6 +86,7 @@ impl World {
                         seed: 5 + u64::from(index),
                         placement_seed: 1,
                         anonymous: Anonymous::Allow,
+                        durability: shard::Durability::default(),
                         limits: setting.limits.clone(),
                     },
                     now,
@@ -313,7 +314,8 @@ impl World {
                 state.is_paused = false;
                 state.place = Place::Moving(to.index(), handoff);
             }
-            Effect::Commit(_) => panic!("nothing is durable yet"),
+            Effect::Commit(_) | Effect::Load { .. } => panic!("there is no store"),
+            Effect::Ready => {}
             Effect::Log { text, .. } => self.digest.write(text.as_bytes()),
             Effect::Stopped => {
                 assert!(!self.cores[core].has_stopped, "stopped twice");

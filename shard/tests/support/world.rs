@@ -52,6 +52,7 @@ impl World {
                     shards,
                     seed: 77 + u64::from(index),
                     anonymous: Anonymous::Allow,
+                    durability: shard::Durability::default(),
                     ..Config::alone()
                 };
                 config.limits.sys_interval_s = 0;
@@ -391,7 +392,8 @@ impl Inner {
                 }
             }
             Effect::Commit(commit) => self.cores[core].committed = Some(commit.sequence),
-            Effect::Log { .. } => {}
+            Effect::Load { .. } => panic!("there is no store"),
+            Effect::Ready | Effect::Log { .. } => {}
             Effect::Stopped => self.cores[core].is_stopped = true,
         }
     }
