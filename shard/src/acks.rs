@@ -3,7 +3,7 @@
 
 use crate::outbound::{InFlight, Step};
 use crate::shard::Shard;
-use crate::{ConnectionId, Effects, SessionId};
+use crate::{Change, ConnectionId, Effects, SessionId};
 use mqtt_v5_codec::{Ack, AckKind, DecodeError, PacketId, QoS, ReasonCode};
 
 impl Shard {
@@ -65,10 +65,25 @@ impl Shard {
                 return self.finish_in_flight(session, at, effects);
             }
             Some((at, _)) => {
-                let outbound = self.sessions.at_mut(session.index).outbound_mut();
-                let entry = &mut outbound.window[at];
+                let live = self.sessions.at_mut(session.index);
+                let key = live.kept_key();
+                let entry = &mut live.outbound_mut().window[at];
                 entry.step = Step::Released;
                 entry.message = None;
+                if let Some(key) = key {
+                    let sent = Some((packet_id, Step::Released));
+                    let is_promised = self.durable.is_promised();
+                    self.durable.put_queued(
+                        (key, None),
+                        &entry.delivery,
+                        sent,
+                        &mut entry.kept,
+                        is_promised,
+                        self.now,
+                    );
+                    // After PUBREL the client takes the identifier for a new message.
+                    self.hold(id, effects);
+                }
                 ReasonCode::Success
             }
             None if reason.is_error() => return,
@@ -88,6 +103,14 @@ impl Shard {
         let is_known = inbound
             .as_mut()
             .is_some_and(|inbound| inbound.release(packet_id));
+        let key = self.sessions.at(session.index).kept_key();
+        if let (Some(session), true) = (key, is_known) {
+            let change = Change::RemoveReceived { session, packet_id };
+            let is_promised = self.durable.is_promised();
+            self.durable.push(change, is_promised, self.now);
+            // After PUBCOMP the client uses the identifier for a new message.
+            self.hold(id, effects);
+        }
         let reason = match is_known {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
@@ -122,10 +145,11 @@ impl Shard {
             live.slow_since = Some(now); // It moves, however slowly.
         }
         let outbound = live.outbound_mut();
-        outbound.remove(at);
+        let kept = outbound.remove(at).kept;
         let is_waiting = !outbound.queue.is_empty()
             || !outbound.deferred.is_empty()
             || outbound.window_used < outbound.window.len();
+        self.durable.forget_queued(live.key, kept, now);
         if is_waiting {
             self.pump(session.index, effects);
         }

@@ -5,7 +5,7 @@ use crate::map::map_with_seed;
 use crate::message::{MessageView, Publisher};
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
-use crate::{Anonymous, Close, ConnectionId, Effects, SessionId, ShardId, Span, topic};
+use crate::{Anonymous, Close, ConnectionId, Effects, SessionId, SessionKey, ShardId, Span, topic};
 use mqtt_v5_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
@@ -56,8 +56,17 @@ impl Shard {
             self.refuse(id, ReasonCode::QuotaExceeded, "too many sessions", effects);
             return Admission::Here;
         }
+        let asked_s = asked_expiry_s(connect).min(self.config.limits.session_expiry_max_s);
+        let needs_store = asked_s > 0 && (!known || connect.clean_start || connect.will.is_some());
+        if needs_store && self.durable.is_promised() && self.durable.is_stalled {
+            let detail = "the store cannot keep a session now";
+            self.counters.refused_store += 1;
+            self.refuse(id, ReasonCode::QuotaExceeded, detail, effects);
+            return Admission::Here;
+        }
         let (session, is_present) = self.take_session(client_id, connect.clean_start, effects);
-        self.open(id, session, connect, effects);
+        self.open(id, session, connect);
+        self.keep_session(id, session, effects);
         let is_sent = self.send_connack(
             id,
             session,
@@ -167,6 +176,9 @@ impl Shard {
                 return (SessionId { index, generation }, true);
             }
             self.end_session(index, effects);
+            if self.durable.is_promised() {
+                self.durable.promise();
+            }
         }
         let (index, generation) = self.sessions.insert(Session::new(client_id));
         self.clients.insert(index, &self.sessions);
@@ -174,21 +186,10 @@ impl Shard {
     }
 
     /// Joins connection and session, and starts keep-alive.
-    fn open(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        connect: &Connect<'_>,
-        effects: &mut Effects,
-    ) {
+    fn open(&mut self, id: ConnectionId, session: SessionId, connect: &Connect<'_>) {
         let limits = &self.config.limits;
         let properties = &connect.properties;
-        let is_v5 = connect.version == Version::V5;
-        let asked_s = match (is_v5, connect.clean_start) {
-            (true, _) => properties.session_expiry_s.unwrap_or(0),
-            (false, true) => 0,
-            (false, false) => FOR_EVER,
-        };
+        let asked_s = asked_expiry_s(connect);
         let keep_alive_s = limits.keep_alive_s(connect.keep_alive_s);
         let receive_maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
         let live = self.sessions.at_mut(session.index);
@@ -228,7 +229,31 @@ impl Shard {
         self.counters.clients_connected += 1;
         let connected = self.counters.clients_connected;
         self.counters.clients_maximum = self.counters.clients_maximum.max(connected);
-        let _ = effects;
+    }
+
+    /// Keeps the session from now on, or from now on not. What CONNACK says of it is sent once it
+    /// is durable.
+    fn keep_session(&mut self, id: ConnectionId, session: SessionId, effects: &mut Effects) {
+        if !self.durable.is_on() {
+            return;
+        }
+        let index = session.index;
+        let live = self.sessions.at_mut(index);
+        let is_new = live.key == SessionKey(0);
+        if live.expiry_s == 0 {
+            self.unstore_session(index);
+        } else {
+            if is_new {
+                live.key = SessionKey(self.random.next().max(1));
+            }
+            let is_promise = is_new || live.will.is_some();
+            let is_promised = is_promise && self.durable.is_promised();
+            self.store_session(index, None, is_promised);
+            if !is_promise && self.durable.is_stalled {
+                return;
+            }
+        }
+        self.hold(id, effects);
     }
 
     /// Accepts; whether CONNACK was small enough to be sent.
@@ -271,6 +296,15 @@ impl Shard {
     pub(crate) fn response_prefix(&self, client_id: &str) -> String {
         let token = self.placement.token(client_id);
         format!("$reply/{token:016x}/")
+    }
+}
+
+/// Seconds that the client wants its session to outlive the connection.
+fn asked_expiry_s(connect: &Connect<'_>) -> u32 {
+    match (connect.version == Version::V5, connect.clean_start) {
+        (true, _) => connect.properties.session_expiry_s.unwrap_or(0),
+        (false, true) => 0,
+        (false, false) => FOR_EVER,
     }
 }
 

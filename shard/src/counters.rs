@@ -38,6 +38,12 @@ counters! {
     dropped_slow,
     /// Messages dropped because a session's or group's queue was full.
     dropped_queue_full,
+    /// Messages refused because the store cannot write.
+    refused_store,
+    /// Commits given to the store.
+    commits,
+    /// Changes in them.
+    commit_changes,
     /// Messages dropped because the publisher may not publish there.
     dropped_not_authorized,
     /// Messages dropped between shards at QoS 0.

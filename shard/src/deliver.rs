@@ -6,13 +6,14 @@
 //! and `queue_bytes_max`.
 
 use crate::frame::GroupKey;
+use crate::limits::QueuePolicy;
 use crate::message::{LazyMessage, MessageView, Publisher};
-use crate::outbound::{Delivery, InFlight, Step, SubscriptionIds};
-use crate::pending::Ticket;
+use crate::outbound::{Delivery, InFlight, Kept, Once, Queued, Step, SubscriptionIds};
+use crate::pending::{Outcome, Ticket};
 use crate::session::Session;
 use crate::shard::{Shard, TimerKey};
 use crate::subscriptions::Grant;
-use crate::{ConnectionId, Effects, SessionId, Span};
+use crate::{Change, ConnectionId, Effects, SessionId, Span};
 use http::Opcode;
 use mqtt_v5_codec::{
     Layout, Outgoing, PacketId, QoS, SubscriptionOptions, Version, encode_publish,
@@ -216,10 +217,26 @@ impl Shard {
         };
         let qos = lazy.view.qos.min(target.options.qos);
         let retain = target.is_retained || (lazy.view.retain && target.options.retain_as_published);
+        let key = session.kept_key().filter(|_| qos > QoS::AtMostOnce);
+        let once = lazy
+            .once
+            .filter(|_| key.is_some() && qos == QoS::ExactlyOnce && target.group.is_none());
+        if let (Some(once), Some(outbound)) = (&once, &session.outbound)
+            && once.is_repeat
+            && outbound.seen.has(once)
+        {
+            return;
+        }
+        let is_promised = key.is_some() && self.durable.promises(lazy.view.topic);
+        if is_promised && self.durable.is_stalled && ticket.wants_answer {
+            self.counters.refused_store += 1;
+            ticket.is_refused = true;
+            return;
+        }
         let Some(connection) = session.connection else {
             if qos > QoS::AtMostOnce {
                 let delivery = delivery(qos, retain, ids, target.group);
-                self.enqueue(target.session, lazy, delivery, ticket, effects);
+                self.enqueue(target.session, lazy, delivery, once, ticket, effects);
             }
             return;
         };
@@ -250,7 +267,7 @@ impl Shard {
             && effects.pending_bytes(connection) <= self.config.limits.output_bytes_max;
         let delivery = delivery(qos, retain, ids, target.group);
         if !has_room {
-            return self.enqueue(target.session, lazy, delivery, ticket, effects);
+            return self.enqueue(target.session, lazy, delivery, once, ticket, effects);
         }
         let packet_id = outbound.take_packet_id();
         let message = is_kept.then(|| lazy.share());
@@ -260,14 +277,32 @@ impl Shard {
             dup: false,
             packet_id: Some(packet_id),
         };
+        if is_promised && qos == QoS::ExactlyOnce {
+            // Its packet identifier must not mean another message after a restart.
+            effects.hold(connection, self.durable.promise());
+        }
         if self.put(connection, &lazy.view, shape, ids, effects) == Put::Sent {
             let step = Step::Published;
+            let mut kept = Kept::default();
+            if let Some(key) = key {
+                let (share, sent) = (Some(lazy.share()), Some((packet_id, step)));
+                self.durable.put_queued(
+                    (key, share),
+                    &delivery,
+                    sent,
+                    &mut kept,
+                    is_promised,
+                    self.now,
+                );
+                self.note_kept(target.session, once, is_promised, ticket);
+            }
             let entry = InFlight {
                 packet_id,
                 step,
                 is_unsent: false,
                 message,
                 delivery,
+                kept,
             };
             let outbound = self.sessions.at_mut(target.session).outbound_mut();
             outbound.window.push_back(entry);
@@ -282,29 +317,43 @@ impl Shard {
         index: u32,
         lazy: &mut LazyMessage<'_>,
         delivery: Delivery,
+        once: Option<Once>,
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
-        let limits = &self.config.limits;
         let session = self.sessions.at_mut(index);
         if session.connection.is_none() && session.expiry_s == 0 {
             return;
         }
-        let outbound = session.outbound.get_or_insert_default();
         let message = lazy.share();
+        if !self.make_room(index, message.bytes(), ticket) {
+            return;
+        }
         self.counters.stored_messages += 1;
         self.counters.stored_bytes += message.bytes() as u64;
-        outbound.push_queue(message, delivery);
-        while outbound.queue.len() > limits.queue_messages_max
-            || outbound.queue_bytes > limits.queue_bytes_max
-        {
-            let Some(oldest) = outbound.pop_queue() else {
-                break;
-            };
-            self.counters.stored_messages -= 1;
-            self.counters.stored_bytes -= oldest.message.bytes() as u64;
-            self.counters.dropped_queue_full += 1;
+        let session = self.sessions.at_mut(index);
+        let mut kept = Kept::default();
+        if let Some(key) = session.kept_key() {
+            let is_promised = self.durable.promises(lazy.view.topic);
+            let share = Some(Arc::clone(&message));
+            self.durable.put_queued(
+                (key, share),
+                &delivery,
+                None,
+                &mut kept,
+                is_promised,
+                self.now,
+            );
+            self.note_kept(index, once, is_promised, ticket);
         }
+        let limits = &self.config.limits;
+        let session = self.sessions.at_mut(index);
+        let outbound = session.outbound.get_or_insert_default();
+        outbound.push_queue(Queued {
+            message,
+            delivery,
+            kept,
+        });
         let is_long = outbound.queue.len() > limits.queue_soft_messages
             || outbound.queue_bytes > limits.queue_soft_bytes;
         if let Some(connection) = session.connection
@@ -332,6 +381,80 @@ impl Shard {
         }
     }
 
+    /// Whether a session's queue takes so many bytes more. If it is full, its policy says what is
+    /// dropped or refused; a connected subscriber's queue is never cut, since what is in it has
+    /// been acknowledged and will be sent.
+    fn make_room(&mut self, index: u32, bytes: usize, ticket: &mut Ticket) -> bool {
+        let limits = &self.config.limits;
+        let session = self.sessions.at_mut(index);
+        let (key, is_connected) = (session.kept_key(), session.connection.is_some());
+        let Some(outbound) = &mut session.outbound else {
+            return true;
+        };
+        let policy = match (is_connected, limits.queue_policy) {
+            (true, QueuePolicy::DropOldest) => QueuePolicy::Reject,
+            (_, policy) => policy,
+        };
+        while outbound.queue.len() >= limits.queue_messages_max
+            || outbound.queue_bytes + bytes > limits.queue_bytes_max
+        {
+            if policy != QueuePolicy::DropOldest {
+                self.counters.dropped_queue_full += 1;
+                ticket.is_refused |= policy == QueuePolicy::Reject;
+                return false;
+            }
+            let Some(oldest) = outbound.pop_queue() else {
+                break;
+            };
+            self.counters.stored_messages -= 1;
+            self.counters.stored_bytes -= oldest.message.bytes() as u64;
+            self.counters.dropped_queue_full += 1;
+            if let Some(key) = key {
+                self.durable.forget_queued(key, oldest.kept, self.now);
+            }
+        }
+        true
+    }
+
+    /// A message is in a batch for a session that is kept: whoever acknowledges it waits for the
+    /// batch, and if it comes a second time the session knows it again.
+    fn note_kept(
+        &mut self,
+        index: u32,
+        once: Option<Once>,
+        is_promised: bool,
+        ticket: &mut Ticket,
+    ) {
+        if is_promised {
+            ticket.batch = self.durable.current();
+        }
+        let Some(once) = once else { return };
+        let live = self.sessions.at_mut(index);
+        let (session, now) = (live.key, self.now);
+        let Once {
+            publisher,
+            packet_id,
+            ordinal,
+            ..
+        } = once;
+        let durable = &mut self.durable;
+        live.outbound_mut().seen.insert(&once, |packet_id| {
+            let over = Change::RemoveSeen {
+                session,
+                publisher,
+                packet_id,
+            };
+            durable.push(over, false, now);
+        });
+        let seen = Change::PutSeen {
+            session,
+            publisher,
+            packet_id,
+            ordinal,
+        };
+        self.durable.push(seen, false, now);
+    }
+
     /// Sends what the window has room for: first what must be sent again, then the queue.
     pub(crate) fn pump(&mut self, index: u32, effects: &mut Effects) {
         self.templates.clear();
@@ -340,7 +463,7 @@ impl Shard {
             let Some(connection) = session.connection else {
                 return;
             };
-            let is_kept = session.expiry_s > 0;
+            let (key, is_kept) = (session.kept_key(), session.expiry_s > 0);
             let Some(outbound) = &mut session.outbound else {
                 return;
             };
@@ -360,13 +483,16 @@ impl Shard {
                 self.send_again(index, connection, effects);
                 continue;
             }
-            let Some(queued) = outbound.pop_queue() else {
+            let Some(mut queued) = outbound.pop_queue() else {
                 break;
             };
             self.counters.stored_messages -= 1;
             self.counters.stored_bytes -= queued.message.bytes() as u64;
             if queued.message.view().is_expired(self.now) {
                 self.counters.dropped_expired += 1;
+                if let Some(key) = key {
+                    self.durable.forget_queued(key, queued.kept, self.now);
+                }
                 continue;
             }
             let packet_id = outbound.take_packet_id();
@@ -386,7 +512,28 @@ impl Shard {
             let is_kept = is_kept || group.is_some();
             self.templates.clear();
             let view = queued.message.view();
-            if self.put(connection, &view, shape, ids.as_slice(), effects) == Put::Sent {
+            let is_promised =
+                key.is_some() && qos == QoS::ExactlyOnce && self.durable.promises(view.topic);
+            if is_promised {
+                effects.hold(connection, self.durable.promise());
+            }
+            let put = self.put(connection, &view, shape, ids.as_slice(), effects);
+            if let Some(key) = key {
+                let (message, sent) = (&queued.message, Some((packet_id, Step::Published)));
+                let (share, kept) = (Some(Arc::clone(message)), &mut queued.kept);
+                match put {
+                    Put::Sent => self.durable.put_queued(
+                        (key, share),
+                        &queued.delivery,
+                        sent,
+                        kept,
+                        is_promised,
+                        self.now,
+                    ),
+                    Put::TooLarge => self.durable.forget_queued(key, *kept, self.now),
+                }
+            }
+            if put == Put::Sent {
                 let outbound = self.sessions.at_mut(index).outbound_mut();
                 outbound.window.push_back(InFlight {
                     packet_id,
@@ -394,6 +541,7 @@ impl Shard {
                     is_unsent: false,
                     message: is_kept.then_some(queued.message),
                     delivery: queued.delivery,
+                    kept: queued.kept,
                 });
                 outbound.window_used += 1;
             }
@@ -412,6 +560,9 @@ impl Shard {
         let (packet_id, step) = (entry.packet_id, entry.step);
         let (message, delivery) = (entry.message.clone(), entry.delivery.clone());
         outbound.window_used += 1;
+        if delivery.qos == QoS::ExactlyOnce {
+            self.hold(connection, effects);
+        }
         if step == Step::Released {
             let (kind, reason) = (
                 mqtt_v5_codec::AckKind::Pubrel,
@@ -443,7 +594,9 @@ impl Shard {
         if put == Put::TooLarge {
             let outbound = self.sessions.at_mut(index).outbound_mut();
             let at = outbound.find(packet_id).expect("just seen");
-            outbound.remove(at);
+            let kept = outbound.remove(at).kept;
+            let key = self.sessions.at(index).key;
+            self.durable.forget_queued(key, kept, self.now);
         }
     }
 
@@ -466,7 +619,11 @@ impl Shard {
             self.timers.cancel(timer);
         }
         for pending in deferred {
-            self.answer_pending(pending, true, effects);
+            let outcome = Outcome {
+                matched: true,
+                ..Outcome::default()
+            };
+            self.answer_pending(pending, outcome, effects);
         }
     }
 

@@ -4,6 +4,7 @@
 //! (`lanes.rs`) until the answer is there, and a reply lane holds as many frames as there are
 //! credits: so a reply always has room.
 
+use crate::outbound::Once;
 use crate::{RequestId, SessionId, counters::Counters, message::Message};
 use mqtt_v5_codec::SubscriptionOptions;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub enum Frame {
         request: Option<RequestId>,
         /// The message.
         message: Arc<Message>,
+        /// Makes it known again when it comes a second time.
+        once: Option<Box<Once>>,
     },
     /// To a shard that announced a matching route: deliver this to your subscribers.
     Deliver {
@@ -42,6 +45,8 @@ pub enum Frame {
         request: Option<RequestId>,
         /// The message.
         message: Arc<Message>,
+        /// Makes it known again when it comes a second time.
+        once: Option<Box<Once>>,
     },
     /// To the shard that keeps a free topic's retained message: keep this, or forget it if its
     /// payload is empty.
@@ -104,6 +109,8 @@ pub enum Frame {
     },
     /// A member's session ended before it took this message: give it to another member.
     GroupReturn {
+        /// To be answered with [`Answer::Accepted`] if the sender keeps it until then.
+        request: Option<RequestId>,
         /// Which group.
         key: Arc<GroupKey>,
         /// The message.
@@ -118,6 +125,8 @@ pub enum Frame {
         /// The topic to go on after.
         after: Option<String>,
     },
+    /// All that the sender recovered has been announced, and confirmed.
+    Begun,
     /// To shard 0: what the sender has counted.
     Counted(Box<Counters>),
     /// The answer to a request.
@@ -136,11 +145,16 @@ pub enum Answer {
     Accepted {
         /// Whether there was at least one.
         matched: bool,
+        /// Some subscriber could not be given it, since it cannot be kept.
+        is_refused: bool,
     },
     /// The member cannot take the message: it is not connected, or gone.
     Declined,
     /// The retained message is kept or forgotten.
-    Retained,
+    Retained {
+        /// It could not be kept.
+        is_refused: bool,
+    },
     /// The routes are known.
     RouteAdded,
     /// The session is a member and the group's route is known everywhere.
@@ -168,7 +182,8 @@ impl Frame {
         match self {
             Frame::Publish { request, .. }
             | Frame::Deliver { request, .. }
-            | Frame::GroupDeliver { request, .. } => request.as_mut(),
+            | Frame::GroupDeliver { request, .. }
+            | Frame::GroupReturn { request, .. } => request.as_mut(),
             Frame::Retain { request, .. }
             | Frame::RouteAdd { request, .. }
             | Frame::GroupJoin { request, .. }
@@ -176,7 +191,7 @@ impl Frame {
             Frame::RouteRemove { .. }
             | Frame::GroupLeave { .. }
             | Frame::GroupPresence { .. }
-            | Frame::GroupReturn { .. }
+            | Frame::Begun
             | Frame::Counted(_)
             | Frame::Reply { .. } => None,
         }
@@ -193,6 +208,7 @@ impl Frame {
             | Frame::GroupLeave { .. }
             | Frame::GroupPresence { .. }
             | Frame::GroupReturn { .. }
+            | Frame::Begun
             | Frame::Counted(_) => 0,
             // A group there picks a member elsewhere; a barrier waits for retained messages.
             Frame::Deliver { .. } | Frame::RouteAdd { .. } | Frame::RouteRemove { .. } => 1,

@@ -2,28 +2,43 @@
 
 use crate::frame::Answer;
 use crate::message::LazyMessage;
-use crate::pending::{Origin, Ticket};
+use crate::pending::{Origin, Outcome, Ticket};
 use crate::shard::Shard;
 use crate::{Effects, Frame, RequestId, ShardId};
 
 impl Shard {
     pub(crate) fn on_frame(&mut self, from: ShardId, frame: Frame, effects: &mut Effects) {
         match frame {
-            Frame::Deliver { request, message } => {
+            Frame::Deliver {
+                request,
+                message,
+                once,
+            } => {
                 let mut ticket = ticket_of(from, request);
-                self.deliver_local(&mut LazyMessage::of(&message), &mut ticket, effects);
+                let mut lazy = LazyMessage::of(&message);
+                lazy.once = once.map(|once| *once);
+                self.deliver_local(&mut lazy, &mut ticket, effects);
                 self.finish_ticket(ticket, effects);
             }
-            Frame::Publish { request, message } => {
+            Frame::Publish {
+                request,
+                message,
+                once,
+            } => {
                 let mut ticket = ticket_of(from, request);
+                let mut lazy = LazyMessage::of(&message);
+                lazy.once = once.map(|once| *once);
                 // Congestion cannot be passed on: the sender is held back by its own credits.
-                self.route_here(&mut LazyMessage::of(&message), &mut ticket, effects);
+                self.route_here(&mut lazy, &mut ticket, effects);
                 self.finish_ticket(ticket, effects);
             }
             Frame::Reply { request, answer } => self.on_reply(from, request, answer, effects),
             Frame::Retain { request, message } => {
-                self.keep_retained(&mut LazyMessage::of(&message));
-                self.reply(from, request, Answer::Retained, effects);
+                let mut ticket = ticket_of(from, Some(request));
+                self.keep_retained(&mut LazyMessage::of(&message), &mut ticket);
+                let is_refused = ticket.is_refused;
+                let answer = Answer::Retained { is_refused };
+                self.reply_when_durable(ticket.batch, from, request, answer, effects);
             }
             Frame::RouteAdd { request, filters } => {
                 self.on_route_add(from, request, &filters, effects);
@@ -56,7 +71,15 @@ impl Shard {
             } => {
                 self.on_group_deliver(from, request, &key, session, &message, effects);
             }
-            Frame::GroupReturn { key, message } => self.offer_returned(&key, &message, effects),
+            Frame::GroupReturn {
+                request,
+                key,
+                message,
+            } => {
+                let mut ticket = ticket_of(from, request);
+                ticket.wants_answer = true;
+                self.offer_returned(&key, &message, ticket, effects);
+            }
             Frame::RetainedRead {
                 request,
                 filter,
@@ -64,6 +87,7 @@ impl Shard {
             } => {
                 self.on_retained_read(from, request, &filter, after.as_deref(), effects);
             }
+            Frame::Begun => self.beginning.others_ready += 1,
             Frame::Counted(counters) => self.sys.on_counted(from, *counters),
         }
     }
@@ -76,17 +100,35 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let (id, tier) = request.parts();
-        let is_retained = matches!(answer, Answer::Retained);
+        let is_retained = matches!(answer, Answer::Retained { .. });
         self.lanes.on_answer(from, tier, is_retained, effects);
         match answer {
-            Answer::Accepted { matched } => self.answer_pending(id, matched, effects),
-            Answer::RouteAdded | Answer::GroupJoined => self.answer_pending(id, false, effects),
-            Answer::Retained => {
-                self.answer_pending(id, false, effects);
+            Answer::Accepted {
+                matched,
+                is_refused,
+            } => {
+                let outcome = Outcome {
+                    matched,
+                    is_refused,
+                    ..Outcome::default()
+                };
+                self.answer_pending(id, outcome, effects);
+            }
+            Answer::RouteAdded | Answer::GroupJoined => {
+                self.answer_pending(id, Outcome::default(), effects);
+            }
+            Answer::Retained { is_refused } => {
+                let outcome = Outcome {
+                    is_refused,
+                    ..Outcome::default()
+                };
+                self.answer_pending(id, outcome, effects);
                 self.pass_barriers(effects);
             }
             Answer::Declined => {
-                let declined = self.pending.answer(id, false).map(|pending| pending.origin);
+                let answer = Outcome::default();
+                let declined = self.pending.answer(id, answer);
+                let declined = declined.map(|pending| pending.origin);
                 let Some(Origin::GroupOffer {
                     key,
                     message,
@@ -100,7 +142,9 @@ impl Shard {
                 self.offer_again(&key, &message, (member, presence), parent, effects);
             }
             Answer::RetainedPage { messages, next } => {
-                let read = self.pending.answer(id, false).map(|pending| pending.origin);
+                let answer = Outcome::default();
+                let read = self.pending.answer(id, answer);
+                let read = read.map(|pending| pending.origin);
                 let Some(Origin::RetainedRead {
                     session,
                     connection,

@@ -9,12 +9,14 @@ use crate::deliver::Target;
 use crate::frame::{Answer, GroupKey};
 use crate::map::{Map, map_with_seed};
 use crate::message::{LazyMessage, Message};
-use crate::pending::{Origin, Ticket};
+use crate::outbound::Kept;
+use crate::pending::{Origin, Outcome, Ticket};
+use crate::recover::RecoveredQueue;
 use crate::shard::{STEPS_PER_TICK, Shard};
 use crate::slots::Slots;
 use crate::subscribe::ToAnnounce;
 use crate::subscriptions::Waiter;
-use crate::{Effects, Frame, RequestId, SessionId, ShardId};
+use crate::{Change, Effects, Frame, RequestId, SessionId, SessionKey, ShardId};
 use mqtt_v5_codec::{QoS, SubscriptionOptions};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ struct Group {
     members: Vec<Member>,
     /// The member after the one that was served last.
     cursor: usize,
-    queue: VecDeque<Arc<Message>>,
+    queue: VecDeque<(Arc<Message>, Kept)>,
     queue_bytes: usize,
 }
 
@@ -48,6 +50,8 @@ pub struct Groups {
     by_key: Map<Arc<GroupKey>, u32>,
     /// Groups whose queue has someone to go to again.
     draining: VecDeque<Arc<GroupKey>>,
+    /// Recovered queues of groups that nobody has joined again yet.
+    recovered: Map<Arc<GroupKey>, RecoveredQueue>,
 }
 
 impl Groups {
@@ -57,12 +61,24 @@ impl Groups {
             groups: Slots::default(),
             by_key: map_with_seed(seed),
             draining: VecDeque::new(),
+            recovered: map_with_seed(seed.wrapping_add(1)),
         }
     }
 
     /// Whether some group's queue should be drained at the next turn.
     pub fn wants_turn(&self) -> bool {
         !self.draining.is_empty()
+    }
+
+    /// A message of a former process, in order of its position.
+    pub(crate) fn recover_queued(&mut self, key: Arc<GroupKey>, message: Arc<Message>, kept: Kept) {
+        let queue = self.recovered.entry(key).or_default();
+        queue.push_back((message, kept));
+    }
+
+    /// Recovered queues that no group has claimed.
+    pub(crate) fn take_leftovers(&mut self) -> Vec<(Arc<GroupKey>, RecoveredQueue)> {
+        self.recovered.drain().collect()
     }
 
     /// The next connected member, in turn, and its [`Member::presence`].
@@ -111,7 +127,7 @@ impl Groups {
     pub fn check(&self) {
         for (_, group) in self.groups.iter() {
             assert!(!group.members.is_empty(), "a group without members");
-            let bytes: usize = group.queue.iter().map(|message| message.bytes()).sum();
+            let bytes: usize = group.queue.iter().map(|(message, _)| message.bytes()).sum();
             assert_eq!(bytes, group.queue_bytes);
         }
     }
@@ -132,12 +148,16 @@ impl Shard {
         let index = match self.groups.by_key.get(key) {
             Some(index) => *index,
             None => {
+                let queue = self.groups.recovered.remove(key).unwrap_or_default();
+                let queue_bytes: usize = queue.iter().map(|(message, _)| message.bytes()).sum();
+                self.counters.stored_messages += queue.len() as u64;
+                self.counters.stored_bytes += queue_bytes as u64;
                 let (index, _) = self.groups.groups.insert(Group {
                     key: Arc::clone(key),
                     members: Vec::new(),
                     cursor: 0,
-                    queue: VecDeque::new(),
-                    queue_bytes: 0,
+                    queue,
+                    queue_bytes,
                 });
                 self.groups.by_key.insert(Arc::clone(key), index);
                 self.subscriptions
@@ -196,6 +216,9 @@ impl Shard {
             return None;
         }
         let group = self.groups.groups.remove(index);
+        for (_, kept) in &group.queue {
+            self.forget_group_queued(&group.key, *kept);
+        }
         self.counters.dropped_queue_full += group.queue.len() as u64;
         self.counters.stored_messages -= group.queue.len() as u64;
         self.counters.stored_bytes -= group.queue_bytes as u64;
@@ -264,7 +287,7 @@ impl Shard {
         let Some(((home, session), presence)) = self.groups.pick(group) else {
             if lazy.view.qos > QoS::AtMostOnce {
                 ticket.matched = true;
-                self.queue_in_group(&key, lazy.share());
+                self.queue_in_group(&key, lazy.share(), ticket);
             }
             return;
         };
@@ -289,7 +312,7 @@ impl Shard {
             let origin = Origin::GroupOffer {
                 key: Arc::clone(&key),
                 message: Arc::clone(&message),
-                parent: Some(ticket.wait(&mut self.pending)),
+                parent: ticket.wait(&mut self.pending),
                 member: (home, session),
                 presence,
             };
@@ -318,35 +341,60 @@ impl Shard {
         key: &GroupKey,
         message: &Arc<Message>,
         (declined_by, presence): (MemberId, u32),
-        parent: Option<u32>,
+        parent: u32,
         effects: &mut Effects,
     ) {
         self.groups.on_declined(key, declined_by, presence);
-        self.offer_returned(key, message, effects);
-        if let Some(parent) = parent {
-            // From here on the message is in the group's own care.
-            self.answer_pending(parent, true, effects);
-        }
+        let ticket = Ticket::awaited(Origin::Forward { parent });
+        self.offer_returned(key, message, ticket, effects);
     }
 
-    /// Offers a message that a member gave back.
+    /// Offers a message that a member gave back, or that waited.
     pub(crate) fn offer_returned(
         &mut self,
         key: &GroupKey,
         message: &Arc<Message>,
+        mut ticket: Ticket,
         effects: &mut Effects,
     ) {
-        let Some(group) = self.groups.by_key.get(key).copied() else {
-            self.counters.dropped_queue_full += 1; // The group has no members left.
-            return;
-        };
-        let mut ticket = Ticket::awaited(Origin::Nobody);
-        self.templates.clear();
-        self.offer(group, &mut LazyMessage::of(message), &mut ticket, effects);
+        match self.groups.by_key.get(key).copied() {
+            Some(group) => {
+                self.templates.clear();
+                self.offer(group, &mut LazyMessage::of(message), &mut ticket, effects);
+            }
+            // The group has no members left.
+            None => self.counters.dropped_queue_full += 1,
+        }
+        ticket.matched = true;
         self.finish_ticket(ticket, effects);
     }
 
-    fn queue_in_group(&mut self, key: &GroupKey, message: Arc<Message>) {
+    /// A message of a group's queue has found a member, or a place in the queue again.
+    pub(crate) fn on_queued_offer(
+        &mut self,
+        key: &Arc<GroupKey>,
+        message: Arc<Message>,
+        kept: Kept,
+        outcome: Outcome,
+    ) {
+        if outcome.is_refused && self.groups.by_key.contains_key(key) {
+            // It waits for the next member that connects.
+            self.queue_in_group(key, message, &mut Ticket::unawaited());
+        }
+        self.forget_group_queued(key, kept);
+    }
+
+    pub(crate) fn forget_group_queued(&mut self, key: &Arc<GroupKey>, kept: Kept) {
+        let removal = |position| Change::RemoveGroupQueued {
+            key: Arc::clone(key),
+            position,
+        };
+        self.durable.forget(kept, removal, self.now);
+    }
+
+    fn queue_in_group(&mut self, key: &GroupKey, message: Arc<Message>, ticket: &mut Ticket) {
+        let mut kept = Kept::default();
+        let mut dropped = Vec::new();
         let limits = &self.config.limits;
         let index = self
             .groups
@@ -355,20 +403,34 @@ impl Shard {
             .copied()
             .expect("the caller has its group");
         let group = self.groups.groups.at_mut(index);
+        let key = Arc::clone(&group.key);
+        if self.durable.is_on() {
+            let is_promised = self.durable.promises(message.view().topic);
+            kept = self
+                .durable
+                .put_group_queued(&key, &message, is_promised, self.now);
+            if is_promised {
+                ticket.batch = self.durable.current();
+            }
+        }
         group.queue_bytes += message.bytes();
         self.counters.stored_messages += 1;
         self.counters.stored_bytes += message.bytes() as u64;
-        group.queue.push_back(message);
+        group.queue.push_back((message, kept));
         while group.queue.len() > limits.queue_messages_max
             || group.queue_bytes > limits.queue_bytes_max
         {
-            let Some(oldest) = group.queue.pop_front() else {
+            let Some((oldest, kept)) = group.queue.pop_front() else {
                 break;
             };
             group.queue_bytes -= oldest.bytes();
             self.counters.stored_messages -= 1;
             self.counters.stored_bytes -= oldest.bytes() as u64;
             self.counters.dropped_queue_full += 1;
+            dropped.push(kept);
+        }
+        for kept in dropped {
+            self.forget_group_queued(&key, kept);
         }
     }
 
@@ -387,16 +449,23 @@ impl Shard {
                 } else {
                     None
                 }?;
-                group.queue_bytes -= message.bytes();
+                group.queue_bytes -= message.0.bytes();
                 Some(message)
             });
             match message {
-                Some(message) => {
+                Some((message, kept)) => {
                     self.counters.stored_messages -= 1;
                     self.counters.stored_bytes -= message.bytes() as u64;
-                    if !message.view().is_expired(self.now) {
-                        self.offer_returned(&key, &message, effects);
+                    if message.view().is_expired(self.now) {
+                        self.forget_group_queued(&key, kept);
+                        continue;
                     }
+                    let ticket = Ticket::awaited(Origin::GroupQueued {
+                        key: Arc::clone(&key),
+                        message: Arc::clone(&message),
+                        kept,
+                    });
+                    self.offer_returned(&key, &message, ticket, effects);
                 }
                 None => {
                     self.groups.draining.pop_front();
@@ -442,20 +511,30 @@ impl Shard {
         self.finish_ticket(ticket, effects);
     }
 
-    /// Gives a message of an ended session back to its group.
+    /// Gives a message of a session that is gone back to its group; the session keeps it until
+    /// the group does.
     pub(crate) fn return_to_group(
         &mut self,
         key: &Arc<GroupKey>,
         message: &Arc<Message>,
+        (session, kept): (Option<SessionKey>, Kept),
         effects: &mut Effects,
     ) {
+        let origin = match session {
+            Some(session) => Origin::GroupReturn { session, kept },
+            None => Origin::Nobody,
+        };
         let group = self.placement.group(&key.name, &key.filter);
         if group == self.config.shard {
-            self.offer_returned(key, message, effects);
-        } else {
-            let (key, message) = (Arc::clone(key), Arc::clone(message));
-            self.lanes
-                .send(group, Frame::GroupReturn { key, message }, effects);
+            return self.offer_returned(key, message, Ticket::awaited(origin), effects);
         }
+        let is_kept = session.is_some();
+        let request = is_kept.then(|| RequestId(self.pending.insert(origin, 1)));
+        let frame = Frame::GroupReturn {
+            request,
+            key: Arc::clone(key),
+            message: Arc::clone(message),
+        };
+        self.lanes.send(group, frame, effects);
     }
 }

@@ -16,6 +16,10 @@ pub struct Owed {
     pub qos: QoS,
     /// Present once it may be sent.
     pub reason: Option<ReasonCode>,
+    /// The batch that must be durable before it is sent.
+    pub batch: u64,
+    /// The session's count of QoS 2 messages; 0 if it is not kept.
+    pub ordinal: u64,
     /// The connection that it was owed to is gone.
     pub is_void: bool,
     /// The sequence number of the one that takes its place on a later connection.
@@ -32,12 +36,21 @@ pub struct Inbound {
     front: u32,
     /// Reading is paused until less is owed.
     pub is_paused: bool,
+    /// QoS 2 messages of a kept session so far.
+    last_ordinal: u64,
+    /// Those up to this one have a durable PUBREC.
+    floor: u64,
+    /// The highest ordinal in each batch that is not durable, ascending: two at most.
+    rising: Vec<(u64, u64)>,
 }
 
 impl Inbound {
     /// Whether nothing is owed or remembered.
     pub fn is_empty(&self) -> bool {
-        self.received.is_empty() && self.owed.is_empty() && !self.is_paused
+        self.received.is_empty()
+            && self.owed.is_empty()
+            && !self.is_paused
+            && self.last_ordinal == 0
     }
 
     /// Whether an acknowledgement may be sent at once.
@@ -65,24 +78,27 @@ impl Inbound {
     }
 
     /// Owes one more; returns its sequence number.
-    pub fn owe(&mut self, packet_id: PacketId, qos: QoS) -> u32 {
+    pub fn owe(&mut self, packet_id: PacketId, qos: QoS, ordinal: u64) -> u32 {
         let sequence = self.next_sequence();
         self.owed.push_back(Owed {
             packet_id,
             qos,
             reason: None,
+            batch: 0,
+            ordinal,
             is_void: false,
             repeated_as: None,
         });
         sequence
     }
 
-    /// The acknowledgement with this sequence number may be sent.
-    pub fn settle(&mut self, sequence: u32, reason: ReasonCode) {
+    /// The acknowledgement with this sequence number may be sent once a batch is durable.
+    pub fn settle(&mut self, sequence: u32, reason: ReasonCode, batch: u64) {
         let at = sequence.wrapping_sub(self.front) as usize;
         let owed = self.owed.get_mut(at).expect("owed until it is sent");
         assert!(owed.reason.is_none(), "settled twice");
         owed.reason = Some(reason);
+        owed.batch = batch;
     }
 
     /// The next acknowledgement in order, if it may be sent.
@@ -92,7 +108,7 @@ impl Inbound {
         self.owed.pop_front();
         self.front = self.front.wrapping_add(1);
         if let Some(sequence) = owed.repeated_as {
-            self.settle(sequence, reason);
+            self.settle(sequence, reason, owed.batch);
         }
         Some(owed)
     }
@@ -126,6 +142,33 @@ impl Inbound {
         }
     }
 
+    /// The ordinal of one more QoS 2 message of a kept session, and the floor.
+    pub fn count(&mut self, is_committed: impl Fn(u64) -> bool) -> (u64, u64) {
+        while let Some((ordinal, batch)) = self.rising.first()
+            && is_committed(*batch)
+        {
+            self.floor = *ordinal;
+            self.rising.remove(0);
+        }
+        self.last_ordinal += 1;
+        (self.last_ordinal, self.floor)
+    }
+
+    /// The PUBREC of the message with this ordinal is in a batch.
+    pub fn on_receipt(&mut self, ordinal: u64, batch: u64) {
+        match self.rising.last_mut() {
+            Some(last) if last.1 == batch => last.0 = last.0.max(ordinal),
+            _ => self.rising.push((ordinal, batch)),
+        }
+    }
+
+    /// Goes on counting where a former process may have stopped.
+    pub fn restore_floor(&mut self, ordinal: u64) {
+        self.floor = self.floor.max(ordinal);
+        // It had not more than its Receive Maximum beyond the floor.
+        self.last_ordinal = self.floor + (1 << 20);
+    }
+
     /// The connection is gone: PUBACKs are owed to nobody. A PUBREC stays owed, since the client
     /// will ask again with the same identifier and must not make a second message.
     pub fn on_disconnect(&mut self) {
@@ -142,7 +185,9 @@ impl Inbound {
         let Some(at) = self.owed.iter().rposition(is_it) else {
             return false;
         };
-        let sequence = self.owe(id, QoS::ExactlyOnce);
+        // Its receipt, with its ordinal, is that of the first.
+        let ordinal = self.owed[at].ordinal;
+        let sequence = self.owe(id, QoS::ExactlyOnce, ordinal);
         self.owed[at].repeated_as = Some(sequence);
         true
     }
@@ -156,11 +201,11 @@ mod tests {
     fn acknowledgements_leave_in_the_order_of_their_packets() {
         let mut inbound = Inbound::default();
         let id = |n| PacketId::new(n).unwrap();
-        let first = inbound.owe(id(1), QoS::AtLeastOnce);
-        let second = inbound.owe(id(2), QoS::AtLeastOnce);
-        inbound.settle(second, ReasonCode::Success);
+        let first = inbound.owe(id(1), QoS::AtLeastOnce, 0);
+        let second = inbound.owe(id(2), QoS::AtLeastOnce, 0);
+        inbound.settle(second, ReasonCode::Success, 0);
         assert!(inbound.pop_settled().is_none());
-        inbound.settle(first, ReasonCode::NoMatchingSubscribers);
+        inbound.settle(first, ReasonCode::NoMatchingSubscribers, 0);
         assert_eq!(inbound.pop_settled().map(|o| o.packet_id), Some(id(1)));
         assert_eq!(inbound.pop_settled().map(|o| o.packet_id), Some(id(2)));
         assert!(inbound.is_empty());
@@ -171,10 +216,10 @@ mod tests {
         let mut inbound = Inbound::default();
         let id = PacketId::new(7).unwrap();
         inbound.remember(id);
-        let sequence = inbound.owe(id, QoS::ExactlyOnce);
+        let sequence = inbound.owe(id, QoS::ExactlyOnce, 0);
         inbound.on_disconnect();
         assert!(inbound.revive_pubrec(id));
-        inbound.settle(sequence, ReasonCode::Success);
+        inbound.settle(sequence, ReasonCode::Success, 0);
         assert!(inbound.pop_settled().unwrap().is_void);
         assert!(!inbound.pop_settled().unwrap().is_void);
         assert!(inbound.release(id));
@@ -185,13 +230,13 @@ mod tests {
     fn repeated_packets_are_answered_in_the_order_of_their_repetition() {
         let mut inbound = Inbound::default();
         let id = |n| PacketId::new(n).unwrap();
-        let late = inbound.owe(id(2), QoS::ExactlyOnce);
+        let late = inbound.owe(id(2), QoS::ExactlyOnce, 0);
         inbound.on_disconnect();
         // The PUBREC of 1 was lost on its way; that of 2 has never been sent.
-        let first = inbound.owe(id(1), QoS::ExactlyOnce);
-        inbound.settle(first, ReasonCode::Success);
+        let first = inbound.owe(id(1), QoS::ExactlyOnce, 0);
+        inbound.settle(first, ReasonCode::Success, 0);
         assert!(inbound.revive_pubrec(id(2)));
-        inbound.settle(late, ReasonCode::Success);
+        inbound.settle(late, ReasonCode::Success, 0);
         let sent = std::iter::from_fn(|| inbound.pop_settled()).filter(|owed| !owed.is_void);
         let numbers: Vec<u16> = sent.map(|owed| owed.packet_id.number()).collect();
         assert_eq!(numbers, [1, 2]);

@@ -12,6 +12,7 @@ mod connect;
 mod connection;
 mod counters;
 mod deliver;
+mod durable;
 mod effects;
 mod event;
 #[doc(hidden)]

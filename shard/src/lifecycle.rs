@@ -3,14 +3,23 @@
 
 use crate::connect::keep_alive_span;
 use crate::message::{LazyMessage, MessageView};
-use crate::outbound::Step;
+use crate::outbound::{Kept, Step};
 use crate::pending::{Origin, Ticket};
 use crate::shard::{STEPS_PER_TICK, Shard, TimerKey, pause};
-use crate::{Close, ConnectionId, Effect, Effects, SessionId, Span};
+use crate::{
+    Change, Close, ConnectionId, Effect, Effects, SessionId, SessionKey, Span, StoredSession,
+    StoredWill, Time,
+};
 use mqtt_v5_codec::{DecodeError, Disconnect, QoS, ReasonCode, Version};
+use std::sync::Arc;
 
 /// Never expires.
 const FOR_EVER: u32 = u32::MAX;
+
+/// When a session ends whose client left at this time.
+pub(crate) fn expires(left: Time, expiry_s: u32) -> Option<Time> {
+    (expiry_s != FOR_EVER).then(|| left + Span::from_s(u64::from(expiry_s)))
+}
 
 impl Shard {
     pub(crate) fn on_disconnect(
@@ -63,10 +72,9 @@ impl Shard {
             return self.end_session(id.index, effects);
         }
         live.shrink();
-        live.expires = match live.expiry_s {
-            FOR_EVER => None,
-            seconds => Some(now + Span::from_s(u64::from(seconds))),
-        };
+        live.expires = expires(now, live.expiry_s);
+        self.store_session(id.index, Some(now), false);
+        let live = self.sessions.at_mut(id.index);
         let delay_s = live.will.as_ref().map(|will| will.delay_s);
         if let (Some(will), Some(delay_s)) = (&mut live.will, delay_s) {
             will.due = Some(now + Span::from_s(u64::from(delay_s)));
@@ -96,18 +104,20 @@ impl Shard {
             .into_iter()
             .partition(|queued| queued.delivery.group.is_some());
         for queued in own {
-            outbound.push_queue(queued.message, queued.delivery);
+            outbound.push_queue(queued);
         }
+        let session = self.sessions.at(index).kept_key();
         for queued in shared {
             self.counters.stored_messages -= 1;
             self.counters.stored_bytes -= queued.message.bytes() as u64;
             let key = queued.delivery.group.expect("just asked");
-            self.return_to_group(&key, &queued.message, effects);
+            let keeper = (session, queued.kept);
+            self.return_to_group(&key, &queued.message, keeper, effects);
         }
     }
 
     /// Arms the timer of a disconnected session for what comes first: its will or its end.
-    fn schedule_session(&mut self, index: u32) {
+    pub(crate) fn schedule_session(&mut self, index: u32) {
         let live = self.sessions.at_mut(index);
         let due = live.will.as_ref().and_then(|will| will.due);
         let first = match (due, live.expires) {
@@ -174,9 +184,12 @@ impl Shard {
             self.timers.cancel(timer);
         }
         self.publish_will(index, effects);
+        self.unstore_session(index);
         let Some(outbound) = self.sessions.at_mut(index).outbound.take() else {
             return self.ending.push_back(index);
         };
+        // Nothing of it is kept under the session's key any more.
+        let keeper = (None, Kept::default());
         assert!(
             outbound.deferred.is_empty(),
             "settled when the connection was lost"
@@ -190,12 +203,12 @@ impl Shard {
             if let (Some(key), Some(message), true) =
                 (entry.delivery.group, entry.message, is_returned)
             {
-                self.return_to_group(&key, &message, effects);
+                self.return_to_group(&key, &message, keeper, effects);
             }
         }
         for queued in outbound.queue {
             if let Some(key) = queued.delivery.group {
-                self.return_to_group(&key, &queued.message, effects);
+                self.return_to_group(&key, &queued.message, keeper, effects);
             }
         }
         self.ending.push_back(index);
@@ -214,7 +227,40 @@ impl Shard {
         self.publish_own(view, effects);
         let live = self.sessions.at(index);
         if !live.is_ending {
+            self.store_session(index, Some(self.now), false);
             self.schedule_session(index);
+        }
+    }
+
+    /// Keeps a session as it is now, if it is one that is kept; `left` says since when its client
+    /// is away.
+    pub(crate) fn store_session(&mut self, index: u32, left: Option<Time>, is_promised: bool) {
+        let live = self.sessions.at(index);
+        let Some(session) = live.kept_key() else {
+            return;
+        };
+        let stored = StoredSession {
+            session,
+            client_id: live.client_id.clone(),
+            expiry_s: live.expiry_s,
+            left,
+            will: live.will.as_ref().map(|will| StoredWill {
+                message: Arc::clone(&will.message),
+                delay_s: will.delay_s,
+                expiry_s: will.expiry_s,
+            }),
+        };
+        let change = Change::PutSession(Box::new(stored));
+        self.durable.push(change, is_promised, self.now);
+    }
+
+    /// Forgets what is kept of a session, and everything under its key.
+    pub(crate) fn unstore_session(&mut self, index: u32) {
+        let live = self.sessions.at_mut(index);
+        if let Some(session) = live.kept_key() {
+            live.key = SessionKey(0);
+            let change = Change::RemoveSession { session };
+            self.durable.push(change, false, self.now);
         }
     }
 
@@ -244,7 +290,7 @@ impl Shard {
         };
         let silent_until = connection.received_at + keep_alive_span(connection.keep_alive_s);
         // A client that does not read its own output is not read, and is silent by its own choice.
-        let is_held = connection.paused_for & (pause::LANE | pause::OWED) != 0;
+        let is_held = connection.paused_for & (pause::LANE | pause::OWED | pause::STORE) != 0;
         if !is_held && silent_until <= now {
             self.counters.keep_alive_timeouts += 1;
             let reason = ReasonCode::KeepAliveTimeout;
@@ -254,6 +300,14 @@ impl Shard {
         let at = silent_until.max(now + Span::from_ms(100));
         connection.timer = Some(self.timers.schedule(at, TimerKey::Connection(index)));
         self.sessions.at_mut(session.index).shrink();
+    }
+
+    /// At a planned stop no will goes out: that of a session which is kept waits for the restart,
+    /// and is published then unless its client comes back in time. [MQTT-3.1.2-10] leaves that to
+    /// us.
+    fn keep_will_for_later(&mut self, index: u32) {
+        self.store_session(index, Some(self.now), false);
+        self.sessions.at_mut(index).will = None;
     }
 
     /// Goes on with a graceful stop: so many connections per turn.
@@ -272,17 +326,19 @@ impl Shard {
             };
             let session = connection.session();
             if let Some(session) = session {
-                // The session may go on after a restart; its will is not published now.
-                // [MQTT-3.1.2-10] leaves that to us when the server stops.
-                self.sessions.at_mut(session.index).will = None;
+                self.keep_will_for_later(session.index);
             }
             let reason = ReasonCode::ServerShuttingDown;
             self.disconnect(id, reason, "the broker is stopping", effects);
         }
         self.stopping = Some(to);
         if to == self.connections.len() {
-            self.has_stopped = true;
-            effects.push(Effect::Stopped);
+            self.durable.hurry(self.now);
+            self.commit(effects);
+            if self.durable.is_idle() {
+                self.has_stopped = true;
+                effects.push(Effect::Stopped);
+            }
         }
     }
 }

@@ -35,10 +35,14 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes in one session's queue.
     pub queue_bytes_max: usize,
+    /// What becomes of a message for an offline session whose queue is full.
+    pub queue_policy: QueuePolicy,
     /// Messages in a connected session's queue beyond which publishers have to wait.
     pub queue_soft_messages: usize,
     /// Bytes in a connected session's queue beyond which publishers have to wait.
     pub queue_soft_bytes: usize,
+    /// Bytes of changes that may wait for a commit before publishers have to wait.
+    pub commit_bytes_max: usize,
     /// Retained messages of one shard.
     pub retained_messages_max: usize,
     /// Bytes of retained messages of one shard.
@@ -57,6 +61,19 @@ pub struct Limits {
     pub sys_interval_s: u32,
 }
 
+/// What becomes of a message for an offline session whose queue is full. At a connected session's
+/// full queue nothing is dropped to make room: the publisher is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueuePolicy {
+    /// The oldest message in the queue makes room for it.
+    #[default]
+    DropOldest,
+    /// It is dropped, and its publisher told that it was taken.
+    DropNewest,
+    /// Its publisher is told 0x97; a 3.x publisher is closed unacknowledged.
+    Reject,
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -70,8 +87,10 @@ impl Default for Limits {
             output_bytes_max: 1_048_576,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 * 1_048_576,
+            queue_policy: QueuePolicy::DropOldest,
             queue_soft_messages: 4_096,
             queue_soft_bytes: 4 * 1_048_576,
+            commit_bytes_max: 32 * 1_048_576,
             retained_messages_max: 10_000_000,
             retained_bytes_max: 4 << 30,
             sessions_max: 10_000_000,

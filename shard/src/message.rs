@@ -1,5 +1,6 @@
 //! An application message: borrowed while it is being routed, shared once someone must keep it.
 
+use crate::outbound::Once;
 use crate::{SessionId, ShardId, Time};
 use mqtt_v5_codec::QoS;
 use std::sync::Arc;
@@ -101,19 +102,26 @@ impl MessageView<'_> {
 pub struct LazyMessage<'a> {
     /// Its contents.
     pub view: MessageView<'a>,
+    /// Makes it known again when it comes a second time, if it can.
+    pub once: Option<Once>,
     shared: Option<Arc<Message>>,
 }
 
 impl<'a> LazyMessage<'a> {
     /// Not shared yet.
     pub fn new(view: MessageView<'a>) -> LazyMessage<'a> {
-        LazyMessage { view, shared: None }
+        LazyMessage {
+            view,
+            once: None,
+            shared: None,
+        }
     }
 
     /// Already shared.
     pub fn of(message: &'a Arc<Message>) -> LazyMessage<'a> {
         LazyMessage {
             view: message.view(),
+            once: None,
             shared: Some(Arc::clone(message)),
         }
     }

@@ -5,6 +5,7 @@
 //! `in_flight_max` and the client's Receive Maximum, and by `queue_messages_max` and
 //! `queue_bytes_max`.
 
+use crate::SessionKey;
 use crate::frame::GroupKey;
 use crate::message::Message;
 use mqtt_v5_codec::{PacketId, QoS};
@@ -72,6 +73,19 @@ pub enum Step {
     Released,
 }
 
+/// Where a message of a queue is kept, so that it can be changed and forgotten there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// As in `StoredQueued::position`; 0 if it is not kept.
+    pub position: u64,
+    /// The batch of the last change to it.
+    pub batch: u64,
+    /// That change's place in the batch.
+    pub index: u32,
+    /// An earlier batch holds a change to it.
+    pub has_left: bool,
+}
+
 /// One entry of the window.
 #[derive(Debug)]
 pub struct InFlight {
@@ -86,6 +100,8 @@ pub struct InFlight {
     pub message: Option<Arc<Message>>,
     /// How it was sent.
     pub delivery: Delivery,
+    /// Where it is kept.
+    pub kept: Kept,
 }
 
 /// A message that waits.
@@ -95,6 +111,71 @@ pub struct Queued {
     pub message: Arc<Message>,
     /// How.
     pub delivery: Delivery,
+    /// Where it is kept.
+    pub kept: Kept,
+}
+
+/// QoS 2 messages that a session has its copy of, and whose publishers may send them again because
+/// their PUBREC is not durable: the most recent few of each publisher.
+#[derive(Debug, Default)]
+pub struct Seen {
+    entries: Vec<SeenEntry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SeenEntry {
+    publisher: SessionKey,
+    packet_id: PacketId,
+    ordinal: u64,
+}
+
+impl Seen {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether this repetition is of a message that the session has.
+    pub fn has(&self, once: &Once) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.publisher == once.publisher
+                && entry.packet_id == once.packet_id
+                && entry.ordinal > once.floor
+        })
+    }
+
+    /// Adds one; gives the packet identifiers of those of the same publisher that cannot come
+    /// again to `forget`.
+    pub fn insert(&mut self, once: &Once, mut forget: impl FnMut(PacketId)) {
+        self.entries.retain(|entry| {
+            let is_same = entry.publisher == once.publisher;
+            let is_over = entry.ordinal <= once.floor || entry.packet_id == once.packet_id;
+            if is_same && is_over && entry.packet_id != once.packet_id {
+                forget(entry.packet_id);
+            }
+            !(is_same && is_over)
+        });
+        self.entries.push(SeenEntry {
+            publisher: once.publisher,
+            packet_id: once.packet_id,
+            ordinal: once.ordinal,
+        });
+    }
+}
+
+/// What makes a QoS 2 message of a kept session known again when it comes a second time.
+#[derive(Clone, Copy, Debug)]
+pub struct Once {
+    /// Whose.
+    pub publisher: SessionKey,
+    /// The publisher's.
+    pub packet_id: PacketId,
+    /// The publisher's count of such messages.
+    pub ordinal: u64,
+    /// Messages up to this count have a durable PUBREC: they do not come again.
+    pub floor: u64,
+    /// It has the DUP flag, and the publisher's home does not know it.
+    pub is_repeat: bool,
 }
 
 /// Everything on its way to one client.
@@ -113,6 +194,8 @@ pub struct Outbound {
     pub deferred: Vec<u32>,
     /// `Connection` output was full when the queue was last pumped.
     pub waits_for_output: bool,
+    /// QoS 2 messages that it has and that their publishers may send again.
+    pub seen: Seen,
     next_packet_id: u16,
     /// The numbers have gone round and passed the front of the window since it was last empty, so
     /// its identifiers need not rise any more.
@@ -128,6 +211,7 @@ impl Default for Outbound {
             queue_bytes: 0,
             deferred: Vec::new(),
             waits_for_output: false,
+            seen: Seen::default(),
             next_packet_id: 1,
             is_lapped: false,
         }
@@ -137,13 +221,16 @@ impl Default for Outbound {
 impl Outbound {
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
-        self.window.is_empty() && self.queue.is_empty() && self.deferred.is_empty()
+        self.window.is_empty()
+            && self.queue.is_empty()
+            && self.deferred.is_empty()
+            && self.seen.is_empty()
     }
 
     /// Adds to the end of the queue.
-    pub fn push_queue(&mut self, message: Arc<Message>, delivery: Delivery) {
-        self.queue_bytes += message.bytes();
-        self.queue.push_back(Queued { message, delivery });
+    pub fn push_queue(&mut self, queued: Queued) {
+        self.queue_bytes += queued.message.bytes();
+        self.queue.push_back(queued);
     }
 
     /// Takes the front of the queue.
@@ -171,6 +258,25 @@ impl Outbound {
                 return id;
             }
         }
+    }
+
+    /// Takes back a window entry of a former process, whose packet identifier is still in use.
+    pub fn restore(&mut self, entry: InFlight) -> Result<(), String> {
+        if self
+            .window
+            .iter()
+            .any(|known| known.packet_id == entry.packet_id)
+        {
+            return Err(format!(
+                "packet identifier {} twice",
+                entry.packet_id.number()
+            ));
+        }
+        self.next_packet_id = entry.packet_id.number().wrapping_add(1);
+        // Nothing is known of how its identifiers lie.
+        self.is_lapped = true;
+        self.window.push_back(entry);
+        Ok(())
     }
 
     /// The window entry of a packet identifier. Identifiers rise along the window (modulo 65,535)
@@ -239,6 +345,7 @@ mod tests {
                 subscription_ids: SubscriptionIds::None,
                 group: None,
             },
+            kept: Kept::default(),
         });
         outbound.window_used += 1;
         packet_id

@@ -6,8 +6,9 @@
 
 use crate::frame::GroupKey;
 use crate::message::Message;
+use crate::outbound::Kept;
 use crate::slots::Slots;
-use crate::{ConnectionId, RequestId, SessionId, ShardId};
+use crate::{ConnectionId, RequestId, SessionId, SessionKey, ShardId};
 use std::sync::Arc;
 
 /// For whom an entry waits.
@@ -46,11 +47,34 @@ pub enum Origin {
         /// What was offered.
         message: Arc<Message>,
         /// The entry that waits until some member has it.
-        parent: Option<u32>,
+        parent: u32,
         /// The member it was offered to.
         member: (ShardId, SessionId),
         /// What the group had last heard of the member: see `groups.rs`.
         presence: u32,
+    },
+    /// A recovered session that joins its group on another shard again.
+    Beginning,
+    /// The same message for another entry.
+    Forward {
+        /// Which.
+        parent: u32,
+    },
+    /// A message of a group's queue that is offered to a member.
+    GroupQueued {
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// What.
+        message: Arc<Message>,
+        /// Where the group keeps it until a member does.
+        kept: Kept,
+    },
+    /// A message of a session here that goes back to a group on another shard.
+    GroupReturn {
+        /// Whose.
+        session: SessionKey,
+        /// Where it is kept until the group does.
+        kept: Kept,
     },
     /// A page of retained messages for a session here.
     RetainedRead {
@@ -68,8 +92,19 @@ pub struct Pending {
     pub origin: Origin,
     /// Answers still awaited.
     pub awaiting: u32,
-    /// Whether some answer found a subscriber.
+    /// What the answers so far say together.
+    pub outcome: Outcome,
+}
+
+/// What has come of a publish.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Whether there was a subscriber.
     pub matched: bool,
+    /// The batch of this shard that must be durable before anyone is told; 0 for none.
+    pub batch: u64,
+    /// Someone who would have to have it could not be given it.
+    pub is_refused: bool,
 }
 
 /// A publish on its way: makes an entry only if something must be awaited.
@@ -82,6 +117,10 @@ pub struct Ticket {
     pub matched: bool,
     /// At QoS 0 nobody waits.
     pub wants_answer: bool,
+    /// The batch of this shard that must be durable before anyone is told; 0 for none.
+    pub batch: u64,
+    /// The message cannot be kept for someone who would have to have it.
+    pub is_refused: bool,
 }
 
 impl Ticket {
@@ -92,6 +131,8 @@ impl Ticket {
             pending: None,
             matched: false,
             wants_answer: true,
+            batch: 0,
+            is_refused: false,
         }
     }
 
@@ -102,6 +143,8 @@ impl Ticket {
             pending: None,
             matched: false,
             wants_answer: false,
+            batch: 0,
+            is_refused: false,
         }
     }
 
@@ -113,6 +156,15 @@ impl Ticket {
         });
         table.await_more(id, 1);
         id
+    }
+
+    /// What has come of it so far.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            matched: self.matched,
+            batch: self.batch,
+            is_refused: self.is_refused,
+        }
     }
 
     /// Whether nothing had to be awaited; the origin is then given back.
@@ -137,7 +189,7 @@ impl PendingTable {
             .insert(Pending {
                 origin,
                 awaiting,
-                matched: false,
+                outcome: Outcome::default(),
             })
             .0
     }
@@ -148,11 +200,13 @@ impl PendingTable {
     }
 
     /// One awaited answer has come; returns the entry if it was the last.
-    pub fn answer(&mut self, id: u32, matched: bool) -> Option<Pending> {
+    pub fn answer(&mut self, id: u32, answer: Outcome) -> Option<Pending> {
         let entry = self.entries.at_mut(id);
         assert!(entry.awaiting > 0, "an entry that awaits nothing is gone");
         entry.awaiting -= 1;
-        entry.matched |= matched;
+        entry.outcome.matched |= answer.matched;
+        entry.outcome.batch = entry.outcome.batch.max(answer.batch);
+        entry.outcome.is_refused |= answer.is_refused;
         (entry.awaiting == 0).then(|| self.entries.remove(id))
     }
 

@@ -5,9 +5,12 @@
 
 use crate::connection::Connection;
 use crate::message::{LazyMessage, MessageView, Publisher};
-use crate::pending::{Origin, Ticket};
+use crate::outbound::Once;
+use crate::pending::{Origin, Outcome, Ticket};
 use crate::shard::{Shard, pause};
-use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, Span, topic};
+use crate::{
+    Answer, Change, ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, Span, topic,
+};
 use mqtt_v5_codec::{
     Ack, AckKind, AckProperties, DecodeError, Packet, PacketId, Publish, QoS, ReasonCode, Version,
     encode_ack,
@@ -71,7 +74,7 @@ impl Shard {
         }
         if is_reserved(publish.topic) {
             self.counters.dropped_not_authorized += 1;
-            return self.acknowledge(id, session, publish, ReasonCode::NotAuthorized, effects);
+            return self.reject(id, session, publish, ReasonCode::NotAuthorized, effects);
         }
         if publish.properties.payload_format == Some(1)
             && std::str::from_utf8(publish.payload).is_err()
@@ -84,7 +87,7 @@ impl Shard {
                 };
                 return self.fail(id, error, effects);
             }
-            return self.acknowledge(id, session, publish, reason, effects);
+            return self.reject(id, session, publish, reason, effects);
         }
         self.route_publish(id, session, publish, effects);
     }
@@ -122,8 +125,8 @@ impl Shard {
             return false;
         }
         if !inbound.owes_pubrec(packet_id) && !inbound.revive_pubrec(packet_id) {
-            let sequence = inbound.owe(packet_id, QoS::ExactlyOnce);
-            inbound.settle(sequence, ReasonCode::Success);
+            let sequence = inbound.owe(packet_id, QoS::ExactlyOnce, 0);
+            inbound.settle(sequence, ReasonCode::Success, self.durable.gate());
             self.flush_owed(id, session, effects);
         }
         self.pause_if_owing(id, session, effects);
@@ -167,30 +170,54 @@ impl Shard {
         });
         let mut ticket = Ticket::unawaited();
         if let Some(packet_id) = publish.packet_id {
-            let inbound = &mut self.sessions.at_mut(session.index).inbound;
+            let live = self.sessions.at_mut(session.index);
+            let key = live.kept_key();
             if publish.qos == QoS::ExactlyOnce {
-                inbound.get_or_insert_default().remember(packet_id);
+                let inbound = live.inbound_mut();
+                inbound.remember(packet_id);
+                let durable = &self.durable;
+                lazy.once = key.map(|publisher| {
+                    let (ordinal, floor) = inbound.count(|batch| durable.is_committed(batch));
+                    Once {
+                        publisher,
+                        packet_id,
+                        ordinal,
+                        floor,
+                        is_repeat: publish.dup,
+                    }
+                });
             }
-            let sequence = inbound
-                .as_ref()
-                .map_or(0, |inbound| inbound.next_sequence());
+            let inbound = live.inbound.as_ref();
+            let sequence = inbound.map_or(0, |inbound| inbound.next_sequence());
             ticket = Ticket::awaited(Origin::Publisher { session, sequence });
         }
         let congested = self.route(&mut lazy, &mut ticket, effects);
+        let once = lazy.once;
         self.forwarded = forwarded;
-        let (matched, pending) = (ticket.matched, ticket.pending);
+        let (outcome, pending) = (ticket.outcome(), ticket.pending);
+        let ordinal = once.map_or(0, |once| once.ordinal);
         match (publish.packet_id, pending) {
             (None, _) => self.finish_ticket(ticket, effects),
-            (Some(_), None) => {
-                let reason = accepted(matched);
-                self.acknowledge(id, session, publish, reason, effects);
+            (Some(packet_id), None) => {
+                let receipt = Receipt {
+                    packet_id,
+                    qos: publish.qos,
+                    reason: accepted(outcome),
+                    batch: outcome.batch,
+                    ordinal,
+                };
+                self.acknowledge(id, session, receipt, effects);
             }
             (Some(packet_id), Some(pending)) => {
                 let inbound = self.sessions.at_mut(session.index).inbound_mut();
-                inbound.owe(packet_id, publish.qos);
+                inbound.owe(packet_id, publish.qos, ordinal);
                 self.pause_if_owing(id, session, effects);
-                self.answer_pending(pending, matched, effects);
+                self.answer_pending(pending, outcome, effects);
             }
+        }
+        if self.durable.is_congested() && self.connection(id).is_some() {
+            self.durable.pause(id);
+            self.pause(id, pause::STORE, effects);
         }
         if let Some(to) = congested
             && self.connection(id).is_some()
@@ -210,8 +237,8 @@ impl Shard {
         }
     }
 
-    /// Answers a PUBLISH that needs no waiting, after those that came before it.
-    fn acknowledge(
+    /// Answers a PUBLISH that goes no further.
+    fn reject(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -222,38 +249,90 @@ impl Shard {
         let Some(packet_id) = publish.packet_id else {
             return;
         };
+        let receipt = Receipt {
+            packet_id,
+            qos: publish.qos,
+            reason,
+            batch: 0,
+            ordinal: 0,
+        };
+        self.acknowledge(id, session, receipt, effects);
+    }
+
+    /// Answers a PUBLISH that needs no waiting, after those that came before it.
+    fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        receipt: Receipt,
+        effects: &mut Effects,
+    ) {
         let inbound = &mut self.sessions.at_mut(session.index).inbound;
         match inbound {
             Some(inbound) if !inbound.owes_nothing() => {
-                let sequence = inbound.owe(packet_id, publish.qos);
-                inbound.settle(sequence, reason);
+                let sequence = inbound.owe(receipt.packet_id, receipt.qos, receipt.ordinal);
+                inbound.settle(sequence, receipt.reason, receipt.batch);
                 self.pause_if_owing(id, session, effects);
             }
-            _ => self.send_acknowledgement(id, session, packet_id, publish.qos, reason, effects),
+            _ => self.send_acknowledgement(id, session, receipt, effects),
         }
     }
 
+    /// Sends an acknowledgement, once what it promises is durable.
     fn send_acknowledgement(
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        packet_id: PacketId,
-        qos: QoS,
-        reason: ReasonCode,
+        receipt: Receipt,
         effects: &mut Effects,
     ) {
-        let kind = if qos == QoS::ExactlyOnce {
+        let mut batch = receipt.batch;
+        let kind = if receipt.qos == QoS::ExactlyOnce {
+            batch = batch.max(self.close_exchange(session, receipt));
             AckKind::Pubrec
         } else {
             AckKind::Puback
         };
-        if kind == AckKind::Pubrec
-            && reason.is_error()
-            && let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
-        {
-            inbound.release(packet_id); // The exchange ends here. [MQTT-4.3.3-4]
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        if receipt.reason == ReasonCode::QuotaExceeded && connection.version != Version::V5 {
+            // 3.x cannot say no: the client must send it again. What is not acknowledged is.
+            let detail = "a message cannot be kept for its subscribers";
+            return self.disconnect(id, receipt.reason, detail, effects);
         }
-        self.send_ack(id, kind, packet_id, reason, effects);
+        if !self.durable.is_committed(batch) {
+            effects.hold(id, batch);
+        }
+        self.send_ack(id, kind, receipt.packet_id, receipt.reason, effects);
+    }
+
+    /// The first half of a QoS 2 exchange ends: with an error it is the whole, else the identifier
+    /// is kept until PUBREL. Returns the batch that must be durable before PUBREC is sent.
+    fn close_exchange(&mut self, session: SessionId, receipt: Receipt) -> u64 {
+        let live = self.sessions.at_mut(session.index);
+        let key = live.kept_key();
+        let Some(inbound) = &mut live.inbound else {
+            return 0;
+        };
+        let packet_id = receipt.packet_id;
+        if receipt.reason.is_error() {
+            inbound.release(packet_id); // [MQTT-4.3.3-4]
+            return 0;
+        }
+        let (Some(session), true) = (key, receipt.ordinal > 0) else {
+            return 0;
+        };
+        let batch = self.durable.current();
+        inbound.on_receipt(receipt.ordinal, batch);
+        let change = Change::PutReceived {
+            session,
+            packet_id,
+            ordinal: receipt.ordinal,
+        };
+        let is_promised = self.durable.is_promised();
+        self.durable.push(change, is_promised, self.now);
+        if is_promised { batch } else { 0 }
     }
 
     /// Sends an acknowledgement without properties.
@@ -301,14 +380,17 @@ impl Shard {
             let Some(owed) = inbound.pop_settled() else {
                 break;
             };
-            let reason = owed.reason.expect("settled");
+            let receipt = Receipt {
+                packet_id: owed.packet_id,
+                qos: owed.qos,
+                reason: owed.reason.expect("settled"),
+                batch: owed.batch,
+                ordinal: owed.ordinal,
+            };
             if !owed.is_void {
-                self.send_acknowledgement(id, session, owed.packet_id, owed.qos, reason, effects);
-            } else if owed.qos == QoS::ExactlyOnce
-                && reason.is_error()
-                && owed.repeated_as.is_none()
-            {
-                inbound.release(owed.packet_id);
+                self.send_acknowledgement(id, session, receipt, effects);
+            } else if owed.qos == QoS::ExactlyOnce && owed.repeated_as.is_none() {
+                self.close_exchange(session, receipt);
             }
         }
         let maximum = self.config.limits.receive_maximum as usize;
@@ -336,6 +418,7 @@ impl Shard {
                 let frame = Frame::Publish {
                     request,
                     message: lazy.share(),
+                    once: lazy.once.map(Box::new),
                 };
                 self.lanes.send(owner, frame, effects);
                 self.lanes.is_congested(owner, effects).then_some(owner)
@@ -368,6 +451,7 @@ impl Shard {
                 let frame = Frame::Deliver {
                     request,
                     message: lazy.share(),
+                    once: lazy.once.map(Box::new),
                 };
                 self.lanes.send(to, frame, effects);
                 if self.lanes.is_congested(to, effects) {
@@ -381,25 +465,26 @@ impl Shard {
 
     /// The end of a publish's first pass: settles it, or leaves it to the answers it awaits.
     pub(crate) fn finish_ticket(&mut self, ticket: Ticket, effects: &mut Effects) {
-        let matched = ticket.matched;
+        let outcome = ticket.outcome();
         match ticket.finish() {
-            Ok(Some(origin)) => self.settle(origin, matched, effects),
+            Ok(Some(origin)) => self.settle(origin, outcome, effects),
             Ok(None) => {}
-            Err(pending) => self.answer_pending(pending, matched, effects),
+            Err(pending) => self.answer_pending(pending, outcome, effects),
         }
     }
 
     /// One awaited answer has come.
-    pub(crate) fn answer_pending(&mut self, id: u32, matched: bool, effects: &mut Effects) {
-        if let Some(pending) = self.pending.answer(id, matched) {
-            self.settle(pending.origin, pending.matched, effects);
+    pub(crate) fn answer_pending(&mut self, id: u32, answer: Outcome, effects: &mut Effects) {
+        if let Some(pending) = self.pending.answer(id, answer) {
+            self.settle(pending.origin, pending.outcome, effects);
         }
     }
 
     /// The last awaited answer has come.
-    pub(crate) fn settle(&mut self, origin: Origin, matched: bool, effects: &mut Effects) {
+    pub(crate) fn settle(&mut self, origin: Origin, outcome: Outcome, effects: &mut Effects) {
         match origin {
             Origin::Nobody | Origin::RetainedRead { .. } => {}
+            Origin::Beginning => self.beginning.joining -= 1,
             Origin::Publisher { session, sequence } => {
                 let live = self.sessions.get_mut(session.index, session.generation);
                 // A session that is ending owes nothing any more.
@@ -407,7 +492,8 @@ impl Shard {
                     return;
                 };
                 let connection = live.connection;
-                live.inbound_mut().settle(sequence, accepted(matched));
+                let reason = accepted(outcome);
+                live.inbound_mut().settle(sequence, reason, outcome.batch);
                 // Without a connection all that is owed is void, or waits to be asked for again.
                 let nobody = ConnectionId {
                     index: u32::MAX,
@@ -416,31 +502,48 @@ impl Shard {
                 self.flush_owed(connection.unwrap_or(nobody), session, effects);
             }
             Origin::Shard { to, request } => {
-                self.reply(
-                    to,
-                    request,
-                    crate::frame::Answer::Accepted { matched },
-                    effects,
-                );
+                let answer = Answer::Accepted {
+                    matched: outcome.matched,
+                    is_refused: outcome.is_refused,
+                };
+                self.reply_when_durable(outcome.batch, to, request, answer, effects);
             }
             Origin::Announcement { filters } => self.on_announced(&filters, effects),
             Origin::GroupJoin { wait } => self.suback_step(wait, effects),
-            Origin::GroupOffer { parent, .. } => {
-                if let Some(parent) = parent {
-                    self.answer_pending(parent, matched, effects);
-                }
+            Origin::GroupOffer { parent, .. } | Origin::Forward { parent } => {
+                self.answer_pending(parent, outcome, effects);
+            }
+            Origin::GroupQueued { key, message, kept } => {
+                self.on_queued_offer(&key, message, kept, outcome);
+            }
+            Origin::GroupReturn { session, kept } => {
+                self.durable.forget_queued(session, kept, self.now);
             }
         }
     }
 }
 
 /// What a publisher is told when its message has been taken. [MQTT-3.4.2-1]
-fn accepted(matched: bool) -> ReasonCode {
-    if matched {
+fn accepted(outcome: Outcome) -> ReasonCode {
+    if outcome.is_refused {
+        ReasonCode::QuotaExceeded
+    } else if outcome.matched {
         ReasonCode::Success
     } else {
         ReasonCode::NoMatchingSubscribers
     }
+}
+
+/// An acknowledgement of a PUBLISH.
+#[derive(Clone, Copy, Debug)]
+struct Receipt {
+    packet_id: PacketId,
+    qos: QoS,
+    reason: ReasonCode,
+    /// The batch that must be durable first; 0 for none.
+    batch: u64,
+    /// The session's count of QoS 2 messages; 0 if it is not kept.
+    ordinal: u64,
 }
 
 /// Applies a topic alias (3.3.2.3.4): remembers it when the topic comes along, or takes the topic

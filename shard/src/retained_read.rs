@@ -11,7 +11,7 @@ use crate::pending::{Origin, Ticket};
 use crate::placement::Audience;
 use crate::session::RetainedRead;
 use crate::shard::{STEPS_PER_TICK, Shard};
-use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId};
+use crate::{Change, ConnectionId, Effects, Frame, RequestId, SessionId, ShardId};
 use mqtt_v5_codec::QoS;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Shard {
     ) -> Option<ShardId> {
         let to = self.placement.retained(lazy.view.topic);
         if to == self.config.shard {
-            self.keep_retained(lazy);
+            self.keep_retained(lazy, ticket);
             return None;
         }
         let pending = if ticket.wants_answer {
@@ -57,13 +57,24 @@ impl Shard {
 
     /// Keeps a message whose topic lives here; forgets the topic's message if the payload is
     /// empty. [MQTT-3.3.1-5] to [MQTT-3.3.1-7]
-    pub(crate) fn keep_retained(&mut self, lazy: &mut LazyMessage<'_>) {
+    pub(crate) fn keep_retained(&mut self, lazy: &mut LazyMessage<'_>, ticket: &mut Ticket) {
+        let topic = lazy.view.topic;
+        let is_promised = ticket.wants_answer && self.durable.promises(topic);
+        if is_promised && self.durable.is_stalled {
+            self.counters.refused_store += 1;
+            ticket.is_refused = true;
+            return;
+        }
+        self.replace_retained(lazy, is_promised);
+        if is_promised {
+            ticket.batch = ticket.batch.max(self.durable.gate());
+        }
+    }
+
+    fn replace_retained(&mut self, lazy: &mut LazyMessage<'_>, is_promised: bool) {
         let topic = lazy.view.topic;
         if lazy.view.payload.is_empty() {
-            if let Some(old) = self.retained.remove(topic) {
-                self.retained_bytes -= old.bytes();
-            }
-            return;
+            return self.forget_retained(topic, is_promised);
         }
         let limits = &self.config.limits;
         let message = lazy.share();
@@ -75,10 +86,12 @@ impl Shard {
         {
             self.counters.dropped_retained_full += 1;
             // Rather nothing than a value that is no longer true.
-            if let Some(old) = self.retained.remove(topic) {
-                self.retained_bytes -= old.bytes();
-            }
-            return;
+            return self.forget_retained(topic, is_promised);
+        }
+        if self.durable.is_on() {
+            let message = Arc::clone(&message);
+            self.durable
+                .push(Change::PutRetained { message }, is_promised, self.now);
         }
         self.retained_bytes += message.bytes();
         if let Some(old) = self.retained.insert(topic, message, lazy.view.expires) {
@@ -86,13 +99,27 @@ impl Shard {
         }
     }
 
+    fn forget_retained(&mut self, topic: &str, is_promised: bool) {
+        if let Some(old) = self.retained.remove(topic) {
+            self.retained_bytes -= old.bytes();
+            if self.durable.is_on() {
+                let topic = topic.into();
+                self.durable
+                    .push(Change::RemoveRetained { topic }, is_promised, self.now);
+            }
+        }
+    }
+
     /// Forgets retained messages that have expired. [MQTT-3.3.2-5]
     pub(crate) fn expire_retained(&mut self) {
-        let bytes = &mut self.retained_bytes;
-        self.retained
-            .expire(self.now, STEPS_PER_TICK, |_, message| {
-                *bytes -= message.bytes()
-            });
+        let (bytes, durable, now) = (&mut self.retained_bytes, &mut self.durable, self.now);
+        self.retained.expire(now, STEPS_PER_TICK, |topic, message| {
+            *bytes -= message.bytes();
+            if durable.is_on() {
+                let topic = topic.into();
+                durable.push(Change::RemoveRetained { topic }, false, now);
+            }
+        });
     }
 
     /// Whether a read for a filter may find something: most find nothing, and that is known at

@@ -10,7 +10,7 @@ use crate::inbound::Inbound;
 use crate::message::Message;
 use crate::outbound::Outbound;
 use crate::timers::TimerId;
-use crate::{ConnectionId, ShardId, Time};
+use crate::{ConnectionId, SessionKey, ShardId, Time};
 use mqtt_v5_codec::SubscriptionOptions;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub struct Session {
     /// Who.
     pub client_id: Box<str>,
+    /// Its name in the store; 0 if it is not kept. See [`Session::kept_key`].
+    pub key: SessionKey,
     /// Its connection, if it is connected.
     pub connection: Option<ConnectionId>,
     /// Seconds that it outlives its connection; 0xFFFF_FFFF for ever.
@@ -98,6 +100,7 @@ impl Session {
     pub fn new(client_id: &str) -> Session {
         Session {
             client_id: client_id.into(),
+            key: SessionKey(0),
             connection: None,
             expiry_s: 0,
             is_ending: false,
@@ -111,6 +114,11 @@ impl Session {
             timer: None,
             expires: None,
         }
+    }
+
+    /// Its name in the store, if it is kept there.
+    pub fn kept_key(&self) -> Option<SessionKey> {
+        (self.key.0 != 0).then_some(self.key)
     }
 
     /// Its outbound state, made at first use.

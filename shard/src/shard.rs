@@ -7,12 +7,14 @@ use crate::clients::Clients;
 use crate::connection::{Connection, Stage};
 use crate::counters::Counters;
 use crate::deliver::{Recipient, Templates};
+use crate::durable::Durable;
 use crate::groups::Groups;
 use crate::lanes::Lanes;
 use crate::message::Message;
 use crate::pending::PendingTable;
 use crate::placement::Placement;
 use crate::random::Random;
+use crate::recover::Beginning;
 use crate::retained::RetainedStore;
 use crate::routes::Routes;
 use crate::session::Session;
@@ -38,6 +40,8 @@ pub(crate) enum TimerKey {
     Session(u32),
     /// `$SYS` is due.
     Sys,
+    /// Queues of recovered groups without members are given up.
+    Leftovers,
 }
 
 /// Why a connection is not read; several may hold at once.
@@ -48,6 +52,8 @@ pub(crate) mod pause {
     pub const OWED: u8 = 2;
     /// It does not read its own output.
     pub const OUTPUT: u8 = 4;
+    /// Too much waits for the store.
+    pub const STORE: u8 = 8;
 }
 
 /// The state and rules of one core's share of devices: a plain value.
@@ -67,6 +73,7 @@ pub struct Shard {
     pub(crate) groups: Groups,
     pub(crate) lanes: Lanes,
     pub(crate) pending: PendingTable,
+    pub(crate) durable: Durable,
     pub(crate) timers: Timers<TimerKey>,
     pub(crate) counters: Counters,
     pub(crate) sys: Sys,
@@ -79,8 +86,7 @@ pub struct Shard {
     /// Slot number from which a graceful stop goes on.
     pub(crate) stopping: Option<usize>,
     pub(crate) has_stopped: bool,
-    /// What was recovered is not known to all others yet.
-    pub(crate) is_beginning: bool,
+    pub(crate) beginning: Beginning,
     /// Kept between publishes so that none allocates.
     pub(crate) recipients: Vec<Recipient>,
     pub(crate) templates: Templates,
@@ -113,6 +119,7 @@ impl Shard {
             groups: Groups::new(random.next()),
             lanes: Lanes::new(config.shards),
             pending: PendingTable::default(),
+            durable: Durable::new(&config),
             timers: Timers::new(now),
             counters: Counters::default(),
             sys: Sys::new(&config, now),
@@ -121,7 +128,7 @@ impl Shard {
             reading: VecDeque::new(),
             stopping: None,
             has_stopped: false,
-            is_beginning: false,
+            beginning: Beginning::default(),
             recipients: Vec::new(),
             templates: Templates::default(),
             scratch: Vec::new(),
@@ -158,10 +165,10 @@ impl Shard {
             }
             Event::Closed { connection } => self.on_closed(connection, effects),
             Event::LaneDrained { to } => self.resume_lane(to, effects),
-            Event::Committed { .. }
-            | Event::Loaded { .. }
-            | Event::StoreStalled { .. }
-            | Event::StoreResumed => {}
+            Event::Committed { sequence } => self.on_committed(sequence, effects),
+            Event::Loaded { .. } => {}
+            Event::StoreStalled { .. } => self.durable.is_stalled = true,
+            Event::StoreResumed => self.durable.is_stalled = false,
             Event::Tick => self.on_tick(effects),
             Event::Stop => self.stopping = Some(0),
         }
@@ -172,20 +179,22 @@ impl Shard {
 
     /// When to call with [`Event::Tick`]; `None` if there is nothing to wait for.
     pub fn next_deadline(&self) -> Option<Time> {
-        let is_busy = self.is_beginning
+        let is_busy = self.wants_to_begin()
             || !self.ending.is_empty()
             || !self.resumed.is_empty()
             || !self.reading.is_empty()
             || self.groups.wants_turn()
-            || (self.stopping.is_some() && !self.has_stopped)
+            || (self.stopping.is_some() && !self.has_stopped && !self.durable.is_under_way())
             || self.lanes.wants_look();
         if is_busy {
             return Some(self.now);
         }
-        match (self.timers.next_deadline(), self.retained.next_expiry()) {
-            (Some(timer), Some(expiry)) => Some(timer.min(expiry)),
-            (timer, expiry) => timer.or(expiry),
-        }
+        let deadlines = [
+            self.timers.next_deadline().filter(|_| !self.is_beginning()),
+            self.retained.next_expiry(),
+            self.durable.deadline(self.now),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// What has been counted so far, gauges brought up to date.
@@ -386,6 +395,9 @@ impl Shard {
             }
         }
         for _ in 0..STEPS_PER_TICK {
+            if self.is_beginning() {
+                break;
+            }
             let Some(key) = self.timers.pop_expired(self.now) else {
                 break;
             };
@@ -393,6 +405,7 @@ impl Shard {
                 TimerKey::Connection(index) => self.on_connection_timer(index, effects),
                 TimerKey::Session(index) => self.on_session_timer(index, effects),
                 TimerKey::Sys => self.on_sys_timer(effects),
+                TimerKey::Leftovers => self.drop_leftovers(),
             }
         }
         self.expire_retained();
@@ -400,6 +413,7 @@ impl Shard {
         self.drain_groups(effects);
         self.end_some_sessions(effects);
         self.stop_some_connections(effects);
+        self.commit(effects);
     }
 
     /// Asserts the invariants that span several tables. Costs time: for tests and the simulator.

@@ -10,11 +10,13 @@ use crate::placement::Audience;
 use crate::session::{RetainedRead, SharedSubscription};
 use crate::shard::{STEPS_PER_TICK, Shard, pause};
 use crate::subscriptions::{Grant, Waiter};
-use crate::{ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, topic};
+use crate::{
+    Change, ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, StoredSubscription, topic,
+};
 use mqtt_v5_codec::{
     AckProperties, DecodeError, Packet, PacketId, QoS, ReasonCode, RetainHandling, ReturnCodes,
-    Share, Suback, Subscribe, SubscribeFilter, Unsuback, Unsubscribe, Version, filter_is_valid,
-    split_share,
+    Share, Suback, Subscribe, SubscribeFilter, SubscriptionOptions, Unsuback, Unsubscribe, Version,
+    filter_is_valid, split_share,
 };
 use std::sync::Arc;
 
@@ -129,6 +131,10 @@ impl Shard {
             })
         });
         let live = self.sessions.at(session.index);
+        if live.kept_key().is_some() && self.durable.is_promised() && self.durable.is_stalled {
+            self.counters.refused_store += 1;
+            return ReasonCode::QuotaExceeded;
+        }
         // One that is there already may be replaced. [MQTT-3.8.4-3]
         let is_new = || match &group {
             Some(key) => live.shared_subscription(key).is_none(),
@@ -185,6 +191,9 @@ impl Shard {
             .get_mut(id)
             .subscribers
             .insert(session.index, grant);
+        if replaced != Some(grant) {
+            self.store_subscription(session.index, filter, asked.options, subscription_id);
+        }
         if replaced.is_none() {
             self.sessions
                 .at_mut(session.index)
@@ -240,6 +249,7 @@ impl Shard {
             options,
             subscription_id,
         };
+        self.store_subscription(session.index, asked.filter, options, subscription_id);
         let list = self
             .sessions
             .at_mut(session.index)
@@ -325,6 +335,7 @@ impl Shard {
         for number in numbers {
             for waiter in self.subscriptions.on_announced(*number) {
                 match waiter {
+                    Waiter::Nobody => {}
                     Waiter::Suback(wait) => self.suback_step(wait, effects),
                     Waiter::Join { to, request } => {
                         self.reply(to, request, crate::frame::Answer::GroupJoined, effects);
@@ -347,6 +358,7 @@ impl Shard {
             .sessions
             .get_mut(done.session.index, done.session.generation);
         let Some(session) = session else { return };
+        let is_kept = session.kept_key().is_some();
         if session.connection != Some(done.connection) {
             return;
         }
@@ -358,6 +370,9 @@ impl Shard {
             properties: AckProperties::default(),
             reasons: ReturnCodes::List(&done.reasons),
         });
+        if is_kept {
+            self.hold(done.connection, effects);
+        }
         self.send(done.connection, &suback, effects);
         self.pump_reads(done.session.index, effects);
     }
@@ -392,6 +407,7 @@ impl Shard {
             });
         }
         self.withdraw(removed, effects);
+        self.hold(id, effects);
         let unsuback = Packet::Unsuback(Unsuback {
             packet_id: unsubscribe.packet_id,
             properties: AckProperties::default(),
@@ -415,7 +431,38 @@ impl Shard {
             return false;
         }
         self.drop_subscription(session.index, id, removed);
+        self.unstore_subscription(session.index, filter.into());
         true
+    }
+
+    /// Keeps a subscription of a session that is kept; `filter` is as the client wrote it.
+    fn store_subscription(
+        &mut self,
+        index: u32,
+        filter: &str,
+        options: SubscriptionOptions,
+        subscription_id: u32,
+    ) {
+        let Some(session) = self.sessions.at(index).kept_key() else {
+            return;
+        };
+        let change = Change::PutSubscription(Box::new(StoredSubscription {
+            session,
+            filter: filter.into(),
+            options,
+            subscription_id,
+        }));
+        let is_promised = self.durable.is_promised();
+        self.durable.push(change, is_promised, self.now);
+    }
+
+    fn unstore_subscription(&mut self, index: u32, filter: Box<str>) {
+        let Some(session) = self.sessions.at(index).kept_key() else {
+            return;
+        };
+        let change = Change::RemoveSubscription { session, filter };
+        let is_promised = self.durable.is_promised();
+        self.durable.push(change, is_promised, self.now);
     }
 
     /// Removes a subscription that its session has already forgotten.
@@ -446,6 +493,8 @@ impl Shard {
             self.sessions.at_mut(session.index).shared = None;
         }
         self.leave_shared(session, &shared, removed, effects);
+        let filter = format!("$share/{}/{}", key.name, key.filter);
+        self.unstore_subscription(session.index, filter.into());
         true
     }
 

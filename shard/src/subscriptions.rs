@@ -52,6 +52,8 @@ pub struct FilterEntry {
 /// Who waits until other shards know a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiter {
+    /// Nobody: a shard that begins, and counts announcements itself.
+    Nobody,
     /// A SUBACK; see `subscribe.rs`.
     Suback(u32),
     /// Another shard's session that joins a group here.
@@ -110,9 +112,19 @@ impl Subscriptions {
         if !entry.subscribers.is_empty() || entry.groups.is_some() {
             return None;
         }
-        let filter = self.tree.filter(id).to_string().into_boxed_str();
+        let filter = self.filter(id);
         self.tree.remove(id);
         Some(filter)
+    }
+
+    /// A filter's text.
+    pub fn filter(&self, id: FilterId) -> Box<str> {
+        self.tree.filter(id).to_string().into_boxed_str()
+    }
+
+    /// How many filters are being announced.
+    pub fn announcing(&self) -> usize {
+        self.announcements.len()
     }
 
     /// Visits every filter that matches a topic.
