@@ -2,6 +2,7 @@
 
 use crate::Handler;
 use crate::driver::Driver;
+use crate::listen::Listening;
 use crate::slots::Slot;
 use shard::{ConnectionId, Time};
 use std::io;
@@ -52,6 +53,9 @@ pub(crate) trait Backend: Sized {
     /// what was received and not sent in `parting`. Returns whether the kernel knows nothing of
     /// the slot any more; if not, the slot is touched again once it may.
     fn detach(&mut self, slot: &mut Slot, id: ConnectionId) -> bool;
+
+    /// Begins to accept from these; once.
+    fn start_accepting(&mut self, listeners: Vec<Listening>) -> io::Result<()>;
 
     /// Closes the listeners.
     fn stop_accepting(&mut self);

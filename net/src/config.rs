@@ -1,5 +1,6 @@
 //! What the driver is told at start.
 
+use shard::ShardId;
 use std::net::SocketAddr;
 
 /// How a server is to run.
@@ -20,6 +21,26 @@ pub struct ServerConfig {
     pub shard: shard::Config,
     /// Sizes; the default suits everybody who has not measured otherwise.
     pub tuning: Tuning,
+}
+
+impl ServerConfig {
+    /// The configuration of one of the shards.
+    pub fn of_shard(&self, shard: ShardId) -> shard::Config {
+        let mut config = self.shard.clone();
+        config.shard = shard;
+        config.shards = self.shards;
+        config.seed = seed_of(self.shard.seed, shard);
+        config
+    }
+}
+
+/// A different seed for each shard, fixed by the one that was configured (splitmix64).
+fn seed_of(seed: u64, shard: ShardId) -> u64 {
+    let step = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut mixed = seed.wrapping_add(step.wrapping_mul(u64::from(shard.0) + 1));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }
 
 /// Which kernel interface to use.
@@ -76,5 +97,19 @@ impl Default for Tuning {
             linger_ms: 1_000,
             stop_ms: 30_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_has_its_own_seed() {
+        let mut seeds: Vec<u64> = (0..128).map(|shard| seed_of(1, ShardId(shard))).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 128);
+        assert_ne!(seed_of(1, ShardId(0)), seed_of(2, ShardId(0)));
     }
 }

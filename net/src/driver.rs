@@ -8,9 +8,11 @@ use crate::backend::Backend;
 use crate::clock::{Clock, LineLimit};
 use crate::links::Links;
 use crate::slots::{Flag, Parting, Phase, Slots};
+use crate::store::{Made, Store, StoreEvent};
 use crate::{Handler, Tuning};
 use shard::{
-    Close, ConnectionId, Effect, Effects, Event, Handoff, Level, Listener, ShardId, Span, Time,
+    Close, Commit, ConnectionId, Effect, Effects, Event, Handoff, Level, Listener, ShardId, Span,
+    Time,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -38,12 +40,22 @@ pub(crate) struct Driver<H> {
     pub(crate) touched: Vec<u32>,
     /// Connections whose output fell to the low-water mark while effects were carried out.
     pub(crate) writable: Vec<ConnectionId>,
-    /// The highest commit that has not been answered.
-    pub(crate) committed: Option<u64>,
+    /// Where commits go.
+    pub(crate) store: Option<Box<dyn Store>>,
+    /// What the store has said and the shard has not heard.
+    pub(crate) said: Option<StoreEvent>,
+    /// The store may have more to say.
+    pub(crate) may_say_more: bool,
+    /// The highest commit, while it has not been answered.
+    pub(crate) unanswered: Option<u64>,
     /// When flushing connections are given up, in order of time.
     pub(crate) flushes: VecDeque<(Time, ConnectionId)>,
     /// When lingering connections are given up, in order of time.
     pub(crate) lingers: VecDeque<(Time, ConnectionId)>,
+    /// The shard is ready for connections.
+    pub(crate) is_ready: bool,
+    /// The listeners are open.
+    pub(crate) has_opened: bool,
     /// [`Event::Stop`] has been given.
     pub(crate) is_stopping: bool,
     /// The shard has answered [`Effect::Stopped`].
@@ -57,14 +69,15 @@ pub(crate) struct Driver<H> {
 impl<H: Handler> Driver<H> {
     pub(crate) fn new(
         shard: ShardId,
-        handler: H,
+        made: Made<H>,
         links: Links,
         tuning: Tuning,
         clock: Clock,
     ) -> Driver<H> {
         Driver {
             shard,
-            handler,
+            is_ready: !made.handler.awaits_ready(),
+            handler: made.handler,
             effects: Effects::new(links.incoming.len()),
             slots: Slots::default(),
             links,
@@ -73,9 +86,13 @@ impl<H: Handler> Driver<H> {
             clock,
             touched: Vec::new(),
             writable: Vec::new(),
-            committed: None,
+            store: made.store,
+            said: None,
+            may_say_more: false,
+            unanswered: None,
             flushes: VecDeque::new(),
             lingers: VecDeque::new(),
+            has_opened: false,
             is_stopping: false,
             has_stopped: false,
             accept_log: LineLimit::new(1),
@@ -110,11 +127,18 @@ impl<H: Handler> Driver<H> {
                 to,
                 handoff,
             } => self.leave(connection, to, handoff),
-            // Nothing is kept yet, so it is as durable as it will be.
-            Effect::Commit(commit) => self.committed = self.committed.max(Some(commit.sequence)),
-            // Without a store there is nothing to load, and no queue asks.
-            Effect::Load { .. } => self.log(Level::Warn, "no store to load from"),
-            Effect::Ready => {}
+            Effect::Commit(commit) => self.commit(commit),
+            Effect::Load {
+                session,
+                after,
+                messages_max,
+                bytes_max,
+            } => match &mut self.store {
+                Some(store) => store.load(session, after, messages_max, bytes_max),
+                // A shard that keeps nothing has nothing that it could ask for.
+                None => self.log(Level::Warn, "no store to load from"),
+            },
+            Effect::Ready => self.is_ready = true,
             Effect::Log { level, text } => self.log(level, &text),
             Effect::Stopped => self.has_stopped = true,
         }
@@ -128,6 +152,19 @@ impl<H: Handler> Driver<H> {
         match level {
             Level::Warn => tracing::warn!(shard, left_out, "{text}"),
             Level::Info => tracing::info!(shard, left_out, "{text}"),
+        }
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        self.unanswered = Some(commit.sequence);
+        match &mut self.store {
+            Some(store) => store.submit(commit),
+            // Nothing is kept, so it is as durable as it will be.
+            None => {
+                self.said = Some(StoreEvent::Committed {
+                    sequence: commit.sequence,
+                });
+            }
         }
     }
 

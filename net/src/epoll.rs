@@ -51,9 +51,8 @@ pub(crate) struct EpollBackend {
 }
 
 impl EpollBackend {
-    /// Watches the listeners and the wake-up.
+    /// Watches the wake-up.
     pub(crate) fn new(
-        listeners: Vec<Listening>,
         wake: BorrowedFd<'_>,
         receive_buffer_bytes: usize,
     ) -> io::Result<EpollBackend> {
@@ -63,14 +62,9 @@ impl EpollBackend {
             libc::EPOLLIN | libc::EPOLLET,
             Token::numbered(Kind::Wake, 0).0,
         )?;
-        for (number, listening) in listeners.iter().enumerate() {
-            listening.socket.set_nonblocking(true)?;
-            let token = Token::numbered(Kind::Listener, number as u32);
-            epoll.add(listening.socket.as_fd(), libc::EPOLLIN, token.0)?;
-        }
         Ok(EpollBackend {
             epoll,
-            listeners,
+            listeners: Vec::new(),
             resting_until: None,
             buffer: vec![0; receive_buffer_bytes].into_boxed_slice(),
             queue: VecDeque::new(),
@@ -307,6 +301,17 @@ impl Backend for EpollBackend {
             debug_assert!(removed.is_ok(), "connection not watched");
         }
         true
+    }
+
+    fn start_accepting(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        for (number, listening) in listeners.iter().enumerate() {
+            listening.socket.set_nonblocking(true)?;
+            let token = Token::numbered(Kind::Listener, number as u32);
+            self.epoll
+                .add(listening.socket.as_fd(), libc::EPOLLIN, token.0)?;
+        }
+        self.listeners = listeners;
+        Ok(())
     }
 
     fn stop_accepting(&mut self) {

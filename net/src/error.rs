@@ -26,6 +26,13 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// What a shard keeps could not be opened or recovered, or its store failed at once.
+    Store {
+        /// Which.
+        shard: ShardId,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -38,6 +45,9 @@ impl fmt::Display for StartError {
             }
             StartError::Shard { shard, error } => {
                 write!(f, "cannot set up the thread of shard {}: {error}", shard.0)
+            }
+            StartError::Store { shard, reason } => {
+                write!(f, "cannot recover shard {}: {reason}", shard.0)
             }
         }
     }
@@ -59,6 +69,14 @@ pub enum JoinError {
     },
     /// A shard had not finished [`crate::Tuning::stop_ms`] after the request to stop.
     Abandoned(ShardId),
+    /// The store of a shard does not know any more what is durable: the next start recovers from
+    /// what is.
+    Store {
+        /// Which.
+        shard: ShardId,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 impl fmt::Display for JoinError {
@@ -67,6 +85,9 @@ impl fmt::Display for JoinError {
             JoinError::Panicked(shard) => write!(f, "the thread of shard {} panicked", shard.0),
             JoinError::Failed { shard, error } => write!(f, "shard {} failed: {error}", shard.0),
             JoinError::Abandoned(shard) => write!(f, "shard {} did not stop in time", shard.0),
+            JoinError::Store { shard, reason } => {
+                write!(f, "the store of shard {} failed: {reason}", shard.0)
+            }
         }
     }
 }

@@ -10,6 +10,12 @@ pub trait Handler {
 
     /// When to call with [`Event::Tick`]; `None` if there is nothing to wait for.
     fn next_deadline(&self) -> Option<Time>;
+
+    /// Whether connections are to be refused until it says [`shard::Effect::Ready`]. Without a
+    /// word it is ready when it is made.
+    fn awaits_ready(&self) -> bool {
+        false
+    }
 }
 
 impl Handler for Shard {
@@ -19,5 +25,9 @@ impl Handler for Shard {
 
     fn next_deadline(&self) -> Option<Time> {
         Shard::next_deadline(self)
+    }
+
+    fn awaits_ready(&self) -> bool {
+        true
     }
 }

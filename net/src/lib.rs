@@ -1,5 +1,5 @@
 //! The driver of Meshring: runs one [`shard::Shard`] per thread over io_uring or epoll, and
-//! connects the shards with rings. See [`start`].
+//! connects the shards with rings. See [`start`] and, for shards that are kept, [`start_stored`].
 
 /// Where `flags.rs` finds its atomics; the model checker gives it others.
 mod atomic {
@@ -16,8 +16,10 @@ mod handler;
 mod host;
 mod links;
 mod listen;
+mod seat;
 mod server;
 mod slots;
+mod store;
 mod sys;
 mod token;
 mod turn;
@@ -28,7 +30,8 @@ pub use config::{DriverChoice, ServerConfig, Tuning};
 pub use error::{JoinError, StartError};
 pub use handler::Handler;
 pub use host::prefer_small_pages;
-pub use server::{Server, Stopper, start, start_with};
+pub use server::{Server, Stopper, start, start_stored, start_with};
+pub use store::{Made, Store, StoreEvent, Waker, Workplace};
 pub use wake::Wake;
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Listening sockets: one per address and shard, all shards of an address on the same port.
+//!
+//! They are bound when the server starts, and listen when all shards are ready.
 
 use crate::StartError;
 use shard::Listener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
@@ -14,10 +16,11 @@ const BACKLOG: i32 = 4_096;
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) kind: Listener,
+    /// Not listening before [`listen_all`].
     pub(crate) socket: TcpListener,
 }
 
-/// All that is listened on.
+/// All that is, or will be, listened on.
 #[derive(Debug)]
 pub(crate) struct Opened {
     /// Per shard, one socket per address.
@@ -26,8 +29,8 @@ pub(crate) struct Opened {
     pub(crate) bound: Vec<(Listener, SocketAddr)>,
 }
 
-/// Opens every address for every shard.
-pub(crate) fn open(
+/// Takes every address for every shard; connections are still refused.
+pub(crate) fn bind_all(
     addresses: &[(Listener, SocketAddr)],
     shards: usize,
 ) -> Result<Opened, StartError> {
@@ -36,9 +39,7 @@ pub(crate) fn open(
     for &(kind, address) in addresses {
         let refused = |error| StartError::Listen { address, error };
         if address.port() != 0 {
-            // Without SO_REUSEPORT this fails if any process listens there: with it, a second
-            // broker of the same user would silently share the port.
-            bind(address, false).map_err(refused)?;
+            check_unused(address)?;
         }
         // The kernel never picks a port that is shared already, so the first socket decides.
         let mut address = address;
@@ -50,6 +51,32 @@ pub(crate) fn open(
         bound.push((kind, address));
     }
     Ok(Opened { sockets, bound })
+}
+
+/// Lets connections come in.
+pub(crate) fn listen_all(opened: &Opened) -> Result<(), StartError> {
+    // Sockets that are bound and do not listen are no obstacle to each other, so another program
+    // may have come first since.
+    for &(_, address) in &opened.bound {
+        check_unused(address)?;
+    }
+    for sockets in &opened.sockets {
+        for (listening, &(_, address)) in sockets.iter().zip(&opened.bound) {
+            SockRef::from(&listening.socket)
+                .listen(BACKLOG)
+                .map_err(|error| StartError::Listen { address, error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Errs if any process listens there. With SO_REUSEPORT, which this does without, a second broker
+/// of the same user would silently share the port.
+fn check_unused(address: SocketAddr) -> Result<(), StartError> {
+    match bind(address, false) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(StartError::Listen { address, error }),
+    }
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -67,7 +94,6 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -81,8 +107,9 @@ mod tests {
 
     #[test]
     fn all_shards_share_the_port_that_was_picked() {
-        let Opened { sockets, bound } =
-            open(&[(Listener::Mqtt, any()), (Listener::Http, any())], 3).unwrap();
+        let opened = bind_all(&[(Listener::Mqtt, any()), (Listener::Http, any())], 3).unwrap();
+        listen_all(&opened).unwrap();
+        let Opened { sockets, bound } = opened;
         assert_eq!(bound.len(), 2);
         assert_ne!(bound[0].1, bound[1].1);
         for sockets in sockets {
@@ -95,11 +122,30 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_refused_even_to_ourselves() {
-        let Opened {
-            sockets: _held,
-            bound,
-        } = open(&[(Listener::Mqtt, any())], 2).unwrap();
-        let error = open(&[(Listener::Mqtt, bound[0].1)], 2).unwrap_err();
-        assert!(matches!(error, StartError::Listen { address, .. } if address == bound[0].1));
+        let opened = bind_all(&[(Listener::Mqtt, any())], 2).unwrap();
+        listen_all(&opened).unwrap();
+        let taken = opened.bound[0].1;
+        let error = bind_all(&[(Listener::Mqtt, taken)], 2).unwrap_err();
+        assert!(matches!(error, StartError::Listen { address, .. } if address == taken));
+    }
+
+    #[test]
+    fn what_is_only_bound_refuses_connections() {
+        let opened = bind_all(&[(Listener::Mqtt, any())], 2).unwrap();
+        let address = opened.bound[0].1;
+        let refused = std::net::TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        listen_all(&opened).unwrap();
+        std::net::TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn of_two_that_begin_at_the_same_time_the_later_is_refused() {
+        let first = bind_all(&[(Listener::Mqtt, any())], 2).unwrap();
+        let second = bind_all(&[(Listener::Mqtt, first.bound[0].1)], 2).unwrap();
+        listen_all(&first).unwrap();
+        let error = listen_all(&second).unwrap_err();
+        assert!(matches!(error, StartError::Listen { error, .. }
+            if error.kind() == io::ErrorKind::AddrInUse));
     }
 }

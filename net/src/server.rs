@@ -1,22 +1,19 @@
 //! Starting, stopping and joining the threads of all shards.
 
-use crate::backend::Backend;
 use crate::clock::Clock;
-use crate::driver::Driver;
-use crate::epoll::EpollBackend;
 use crate::links::Links;
-use crate::listen::{self, Listening};
-use crate::turn::{self, Outcome};
-use crate::uring::{self, UringBackend};
+use crate::listen::{self, Listening, Opened};
+use crate::seat::{Entrance, Seat};
+use crate::store::{Made, Waker, Workplace};
+use crate::uring;
 use crate::wake::Wake;
-use crate::{DriverChoice, Handler, JoinError, ServerConfig, StartError, Tuning, sys};
+use crate::{DriverChoice, Handler, JoinError, ServerConfig, StartError};
 use shard::limits::SHARDS_MAX;
 use shard::{Listener, Shard, ShardId, Time};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// A running server. Dropping it does not stop it.
@@ -39,12 +36,18 @@ pub struct Stopper {
 #[derive(Debug)]
 pub(crate) struct Shared {
     shards: usize,
+    is_open: AtomicBool,
     is_stopping: AtomicBool,
     finished: AtomicUsize,
-    has_failed: AtomicBool,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Shared {
+    /// Whether all shards are ready, so that each has been given its listeners.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
     /// Whether a stop has been asked for.
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
@@ -65,54 +68,52 @@ impl Shared {
         self.has_failed.load(Ordering::Relaxed)
     }
 
-    /// Whether a shard that knows or does not know of the stop must look around before it sleeps.
-    pub(crate) fn has_news(&self, knows_of_stop: bool) -> bool {
-        (self.is_stopping() && !knows_of_stop) || self.has_failed() || self.are_all_finished()
+    /// Whether a shard that has opened its listeners or not, and that knows or does not know of
+    /// the stop, must look around before it sleeps.
+    pub(crate) fn has_news(&self, has_opened: bool, knows_of_stop: bool) -> bool {
+        (self.is_open() && !has_opened)
+            || (self.is_stopping() && !knows_of_stop)
+            || self.has_failed()
+            || self.are_all_finished()
     }
 }
 
-/// Ends all other threads if its own ends by a panic.
-struct FailOnPanic(Stopper);
-
-impl Drop for FailOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.fail();
-        }
-    }
-}
-
-/// What a new thread needs.
-struct Seat {
-    shard: ShardId,
-    cpu: Option<usize>,
-    listeners: Vec<Listening>,
-    links: Links,
-    tuning: Tuning,
-    clock: Clock,
-    stopper: Stopper,
-    is_ready: SyncSender<Result<(), StartError>>,
-}
-
-/// Starts one [`Shard`] per thread. Returns when all listeners are open and all threads run.
+/// Starts one [`Shard`] per thread, which keeps nothing. Returns when all listeners are open.
 pub fn start(config: ServerConfig) -> Result<Server, StartError> {
-    let template = config.shard.clone();
-    let shards = config.shards;
+    let template = config.clone();
     start_with(config, move |shard, now| {
-        let mut config = template.clone();
-        config.shard = shard;
-        config.shards = shards;
-        config.seed = seed_of(template.seed, shard);
-        Shard::new(config, now)
+        let mut shard = Shard::new(template.of_shard(shard), now);
+        shard.begin(now);
+        shard
     })
 }
 
-/// Starts a handler of another kind per thread, each made on its own thread. Returns when all
-/// listeners are open and all threads run.
+/// Starts a handler of another kind per thread, each made on its own thread, which keeps nothing.
+/// Returns when all listeners are open.
 pub fn start_with<H, F>(config: ServerConfig, make: F) -> Result<Server, StartError>
 where
     H: Handler,
     F: Fn(ShardId, Time) -> H + Clone + Send + 'static,
+{
+    start_stored(config, move |place| {
+        Ok(Made {
+            handler: make(place.shard, place.now),
+            store: None,
+        })
+    })
+}
+
+/// Starts a handler per thread, each made on its own thread, and so all at the same time, with
+/// what it recovers from and the store that keeps it. A closure that errs says why, for people,
+/// and nothing starts.
+///
+/// The addresses are taken first, so that it is known early if they cannot be; but until every
+/// handler is ready ([`Handler::awaits_ready`]), connections are refused. Returns when all
+/// listeners are open.
+pub fn start_stored<H, F>(config: ServerConfig, make: F) -> Result<Server, StartError>
+where
+    H: Handler,
+    F: Fn(Workplace) -> Result<Made<H>, String> + Clone + Send + 'static,
 {
     check(&config)?;
     let driver = choose(config.driver, uring::probe)?;
@@ -120,7 +121,7 @@ where
     addresses.extend(config.mqtt.iter().map(|&address| (Listener::Mqtt, address)));
     addresses.extend(config.http.iter().map(|&address| (Listener::Http, address)));
     let shards = usize::from(config.shards);
-    let listen::Opened { sockets, bound } = listen::open(&addresses, shards)?;
+    let opened = listen::bind_all(&addresses, shards)?;
 
     let wakes: Arc<[Wake]> = (0..config.shards)
         .map(|index| {
@@ -130,29 +131,27 @@ where
             })
         })
         .collect::<Result<_, _>>()?;
-    let shared = Arc::new(Shared {
-        shards,
-        is_stopping: AtomicBool::new(false),
-        finished: AtomicUsize::new(0),
-        has_failed: AtomicBool::new(false),
-    });
-    let stopper = Stopper {
-        shared,
-        wakes: Arc::clone(&wakes),
-    };
+    let stopper = Stopper::new(Arc::clone(&wakes));
     let clock = Clock::start();
     let (is_ready, readiness) = sync_channel(shards);
     let mut threads = Vec::with_capacity(shards);
-    for (index, (links, listeners)) in Links::mesh(wakes).into_iter().zip(sockets).enumerate() {
+    let mut doors = Vec::with_capacity(shards);
+    for (index, links) in Links::mesh(Arc::clone(&wakes)).into_iter().enumerate() {
+        let shard = ShardId(index as u16);
+        let (door, listeners) = channel();
+        doors.push(door);
         let seat = Seat {
-            shard: ShardId(index as u16),
+            shard,
             cpu: config.cpus.get(index).copied(),
-            listeners,
             links,
             tuning: config.tuning.clone(),
             clock,
             stopper: stopper.clone(),
-            is_ready: is_ready.clone(),
+            waker: Waker::new(Arc::clone(&wakes), shard),
+            entrance: Entrance {
+                is_ready: Some(is_ready.clone()),
+                listeners,
+            },
         };
         let make = make.clone();
         let spawned = thread::Builder::new()
@@ -161,25 +160,37 @@ where
         match spawned {
             Ok(thread) => threads.push(thread),
             Err(error) => {
-                let shard = ShardId(index as u16);
-                return Err(abandon(
-                    &stopper,
-                    threads,
-                    StartError::Shard { shard, error },
-                ));
+                let error = StartError::Shard { shard, error };
+                return Err(abandon(&stopper, threads, error));
             }
         }
     }
     drop(is_ready);
-    if let Err(error) = await_all(&readiness, shards) {
-        return Err(abandon(&stopper, threads, error));
-    }
+    let bound = await_all(&readiness, shards).and_then(|()| open_doors(opened, doors));
+    let bound = match bound {
+        Ok(bound) => bound,
+        Err(error) => return Err(abandon(&stopper, threads, error)),
+    };
+    stopper.open();
     Ok(Server {
         listeners: bound,
         driver: driver.name(),
         stopper,
         threads,
     })
+}
+
+/// Listens on all that was bound, and gives each shard its sockets. Returns what is listened on.
+fn open_doors(
+    opened: Opened,
+    doors: Vec<Sender<Vec<Listening>>>,
+) -> Result<Vec<(Listener, SocketAddr)>, StartError> {
+    listen::listen_all(&opened)?;
+    for (door, listeners) in doors.into_iter().zip(opened.sockets) {
+        // A thread that has just failed does not accept; `Server::join` says why.
+        let _ = door.send(listeners);
+    }
+    Ok(opened.bound)
 }
 
 fn check(config: &ServerConfig) -> Result<(), StartError> {
@@ -211,7 +222,7 @@ fn check(config: &ServerConfig) -> Result<(), StartError> {
 
 /// The interface that was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chosen {
+pub(crate) enum Chosen {
     IoUring,
     Epoll,
 }
@@ -253,15 +264,6 @@ fn choose(
     Ok(chosen)
 }
 
-/// A different seed for each shard, fixed by the one that was configured (splitmix64).
-fn seed_of(seed: u64, shard: ShardId) -> u64 {
-    let step = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut mixed = seed.wrapping_add(step.wrapping_mul(u64::from(shard.0) + 1));
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
-}
-
 fn await_all(
     readiness: &Receiver<Result<(), StartError>>,
     shards: usize,
@@ -290,71 +292,6 @@ fn abandon(
         let _ = thread.join();
     }
     error
-}
-
-impl Seat {
-    /// The life of a shard's thread.
-    fn take<H, F>(mut self, driver: Chosen, make: F) -> Result<(), JoinError>
-    where
-        H: Handler,
-        F: Fn(ShardId, Time) -> H,
-    {
-        let _guard = FailOnPanic(self.stopper.clone());
-        let pinned = self.cpu.map_or(Ok(()), sys::pin_thread);
-        let listeners = std::mem::take(&mut self.listeners);
-        match driver {
-            Chosen::IoUring => {
-                let now = self.clock.now();
-                let backend = pinned.and_then(|()| {
-                    UringBackend::new(listeners, self.links.own_wake().fd(), &self.tuning, now)
-                });
-                self.run(backend, make)
-            }
-            Chosen::Epoll => {
-                let buffer_bytes = self.tuning.receive_buffer_bytes as usize;
-                let backend = pinned.and_then(|()| {
-                    EpollBackend::new(listeners, self.links.own_wake().fd(), buffer_bytes)
-                });
-                self.run(backend, make)
-            }
-        }
-    }
-
-    fn run<H, B, F>(self, backend: io::Result<B>, make: F) -> Result<(), JoinError>
-    where
-        H: Handler,
-        B: Backend,
-        F: Fn(ShardId, Time) -> H,
-    {
-        let shard = self.shard;
-        let mut backend = match backend {
-            Ok(backend) => backend,
-            Err(error) => {
-                // Nobody listens any more if another shard has failed before.
-                let _ = self.is_ready.send(Err(StartError::Shard { shard, error }));
-                return Ok(());
-            }
-        };
-        let handler = make(shard, self.clock.now());
-        let mut driver = Driver::new(shard, handler, self.links, self.tuning, self.clock);
-        let _ = self.is_ready.send(Ok(()));
-        drop(self.is_ready);
-        let outcome = turn::run(&mut driver, &mut backend, &self.stopper.shared);
-        // The kernel must be done with the sockets before they are closed.
-        drop(backend);
-        match outcome {
-            Ok(Outcome::Stopped | Outcome::OtherFailed) => Ok(()),
-            Ok(Outcome::Abandoned) => {
-                self.stopper.fail();
-                Err(JoinError::Abandoned(shard))
-            }
-            Err(error) => {
-                tracing::error!(shard = shard.0, %error, "the shard's thread ends, and with it all");
-                self.stopper.fail();
-                Err(JoinError::Failed { shard, error })
-            }
-        }
-    }
 }
 
 impl Server {
@@ -392,6 +329,34 @@ impl Server {
 }
 
 impl Stopper {
+    /// Of a server that has one shard per wake-up.
+    fn new(wakes: Arc<[Wake]>) -> Stopper {
+        let shared = Arc::new(Shared {
+            shards: wakes.len(),
+            is_open: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            finished: AtomicUsize::new(0),
+            has_failed: Arc::default(),
+        });
+        Stopper { shared, wakes }
+    }
+
+    /// What the threads know of each other.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether a thread ended before its time.
+    pub(crate) fn failure(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.has_failed)
+    }
+
+    /// Has all shards accept connections.
+    fn open(&self) {
+        self.shared.is_open.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
     /// Begins a graceful stop.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
@@ -399,7 +364,7 @@ impl Stopper {
     }
 
     /// Ends all threads at once.
-    fn fail(&self) {
+    pub(crate) fn fail(&self) {
         self.shared.has_failed.store(true, Ordering::Relaxed);
         self.wake_all();
     }
@@ -441,14 +406,5 @@ mod tests {
     fn epoll_on_demand_does_not_touch_io_uring() {
         let probe = || panic!("probed");
         assert_eq!(choose(DriverChoice::Epoll, probe).unwrap(), Chosen::Epoll);
-    }
-
-    #[test]
-    fn every_shard_has_its_own_seed() {
-        let mut seeds: Vec<u64> = (0..128).map(|shard| seed_of(1, ShardId(shard))).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        assert_eq!(seeds.len(), 128);
-        assert_ne!(seed_of(1, ShardId(0)), seed_of(2, ShardId(0)));
     }
 }

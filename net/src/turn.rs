@@ -9,8 +9,10 @@ use crate::Handler;
 use crate::backend::{Backend, Sent};
 use crate::driver::{Driver, LOW_WATER_BYTES};
 use crate::links::Parcel;
+use crate::seat::Entrance;
 use crate::server::Shared;
 use crate::slots::{Flag, Phase};
+use crate::store::StoreEvent;
 use shard::{ConnectionId, Event, ShardId, Span, Time};
 use std::io;
 use std::net::Shutdown;
@@ -20,6 +22,8 @@ use std::time::Duration;
 const FRAMES_PER_TURN: usize = 1_024;
 /// Connections taken per turn from one other shard.
 const PARCELS_PER_TURN: usize = 64;
+/// Answers of the store taken per turn.
+const STORE_EVENTS_PER_TURN: usize = 256;
 
 /// How a shard's thread ended.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(crate) enum Outcome {
     Abandoned,
     /// Another shard's thread ended before its time.
     OtherFailed,
+    /// The store does not know any more what is durable; says why.
+    StoreFailed(String),
 }
 
 /// Takes turns until all shards have stopped. Errs if the kernel fails a wait.
@@ -37,12 +43,20 @@ pub(crate) fn run<H: Handler, B: Backend>(
     driver: &mut Driver<H>,
     backend: &mut B,
     shared: &Shared,
+    entrance: &mut Entrance,
 ) -> io::Result<Outcome> {
     let mut stop_deadline = None;
     let mut is_counted = false;
     loop {
+        if driver.is_ready {
+            entrance.say(Ok(()));
+        }
         let timeout = driver.announce_sleep(backend, shared, stop_deadline);
         backend.wait(driver, timeout)?;
+        if shared.is_open() && !driver.has_opened {
+            driver.has_opened = true;
+            backend.start_accepting(entrance.listeners.try_recv().unwrap_or_default())?;
+        }
         if shared.is_stopping() && !driver.is_stopping {
             driver.is_stopping = true;
             stop_deadline = Some(driver.now + Span::from_ms(u64::from(driver.tuning.stop_ms)));
@@ -51,6 +65,10 @@ pub(crate) fn run<H: Handler, B: Backend>(
         }
         driver.take_from_links(backend);
         driver.take_own_events();
+        // Before anything else leaves: what is durable is not known any more.
+        if let Some(reason) = driver.take_from_store() {
+            return Ok(Outcome::StoreFailed(reason));
+        }
         driver.carry_out(backend);
         if driver.is_finished() && !is_counted {
             is_counted = true;
@@ -81,13 +99,14 @@ impl<H: Handler> Driver<H> {
     /// How long the backend may wait. If that is more than nothing, others know that they must
     /// wake us.
     fn announce_sleep<B: Backend>(
-        &self,
+        &mut self,
         backend: &B,
         shared: &Shared,
         stop_deadline: Option<Time>,
     ) -> Option<Duration> {
         let has_own_work = !self.writable.is_empty()
-            || self.committed.is_some()
+            || self.said.is_some()
+            || self.may_say_more
             || !self.touched.is_empty()
             || backend.has_work();
         if has_own_work {
@@ -109,7 +128,11 @@ impl<H: Handler> Driver<H> {
         };
         self.links.own_wake().announce_sleep();
         // What was put there before our announcement could be seen, nobody wakes us for.
-        if self.links.has_work() || shared.has_news(self.is_stopping) {
+        self.said = self.store.as_mut().and_then(|store| store.poll());
+        if self.said.is_some()
+            || self.links.has_work()
+            || shared.has_news(self.has_opened, self.is_stopping)
+        {
             return Some(Duration::ZERO);
         }
         timeout
@@ -178,7 +201,7 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// What no other shard and no kernel has to say: ticks, drained lanes, commits, deadlines.
+    /// What no other shard and no kernel has to say: ticks, drained lanes, deadlines.
     fn take_own_events(&mut self) {
         while let Some(connection) = self.writable.pop() {
             if self
@@ -192,9 +215,6 @@ impl<H: Handler> Driver<H> {
         while let Some(to) = self.links.next_drained() {
             self.handle(Event::LaneDrained { to });
         }
-        if let Some(sequence) = self.committed.take() {
-            self.handle(Event::Committed { sequence });
-        }
         if self
             .handler
             .next_deadline()
@@ -203,6 +223,44 @@ impl<H: Handler> Driver<H> {
             self.handle(Event::Tick);
         }
         self.give_up_on_slow_closes();
+    }
+
+    /// What the store has to say. Returns why it failed, if it did.
+    fn take_from_store(&mut self) -> Option<String> {
+        self.may_say_more = false;
+        for _ in 0..STORE_EVENTS_PER_TURN {
+            let polled = || self.store.as_mut().and_then(|store| store.poll());
+            match self.said.take().or_else(polled)? {
+                StoreEvent::Committed { sequence } => {
+                    if self.unanswered.is_some_and(|last| last <= sequence) {
+                        self.unanswered = None;
+                    }
+                    self.handle(Event::Committed { sequence });
+                }
+                StoreEvent::Loaded { session, messages } => {
+                    self.handle(Event::Loaded { session, messages });
+                }
+                StoreEvent::Stalled { reason } => {
+                    let shard = self.shard.0;
+                    tracing::error!(shard, reason, "nothing can be written; trying again");
+                    self.handle(Event::StoreStalled { reason });
+                }
+                StoreEvent::Resumed => {
+                    tracing::info!(shard = self.shard.0, "the store writes again");
+                    self.handle(Event::StoreResumed);
+                }
+                StoreEvent::Failed { reason } => return Some(reason),
+            }
+        }
+        self.may_say_more = true;
+        None
+    }
+
+    /// Has the store write the rest and let go of its file.
+    pub(crate) fn close_store(&mut self) {
+        if let Some(mut store) = self.store.take() {
+            store.close();
+        }
     }
 
     fn give_up_on_slow_closes(&mut self) {
@@ -348,8 +406,12 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Whether the shard has stopped and nothing is left of its connections.
+    /// Whether the shard has stopped, nothing is left of its connections, and all that it wanted
+    /// kept is kept.
     fn is_finished(&self) -> bool {
-        self.has_stopped && self.slots.used() == 0 && self.links.parcels_waiting() == 0
+        self.has_stopped
+            && self.slots.used() == 0
+            && self.links.parcels_waiting() == 0
+            && self.unanswered.is_none()
     }
 }

@@ -63,10 +63,8 @@ pub(crate) struct UringBackend {
 }
 
 impl UringBackend {
-    /// Begins to accept, and to listen for the wake-up. To be called on the thread that will use
-    /// it.
+    /// Begins to listen for the wake-up. To be called on the thread that will use it.
     pub(crate) fn new(
-        listeners: Vec<Listening>,
         wake: BorrowedFd<'_>,
         tuning: &Tuning,
         now: Time,
@@ -74,12 +72,12 @@ impl UringBackend {
         let wake = wake.try_clone_to_owned()?;
         let mut ring = Ring::new(tuning)?;
         ring.watch_wake(std::os::fd::AsFd::as_fd(&wake));
-        let mut backend = UringBackend {
+        Ok(UringBackend {
             ring,
             gather: Gather::new(tuning.gather_us),
             receives: 0,
             has_accepted: false,
-            listeners: listeners.into_iter().map(Some).collect(),
+            listeners: Vec::new(),
             resting: Vec::new(),
             resting_until: None,
             is_accepting: true,
@@ -88,11 +86,7 @@ impl UringBackend {
             now_ms: 0,
             begin: now,
             watched: VecDeque::new(),
-        };
-        for number in 0..backend.listeners.len() {
-            backend.accept(number as u32);
-        }
-        Ok(backend)
+        })
     }
 
     fn accept(&mut self, number: u32) {
@@ -418,6 +412,14 @@ impl Backend for UringBackend {
             self.ring.cancel_all(slot.socket(), id);
         }
         false
+    }
+
+    fn start_accepting(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        self.listeners = listeners.into_iter().map(Some).collect();
+        for number in 0..self.listeners.len() as u32 {
+            self.accept(number);
+        }
+        Ok(())
     }
 
     fn stop_accepting(&mut self) {

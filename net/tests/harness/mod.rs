@@ -1,7 +1,9 @@
 //! Runs tiny handlers on the real driver, and talks to them over loopback.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
-use net::{DriverChoice, Handler, Server, ServerConfig, StartError, Tuning};
+use net::{
+    DriverChoice, Handler, Made, Server, ServerConfig, StartError, Store, Tuning, Workplace,
+};
 use shard::{Close, ConnectionId, Effect, Effects, Event, Frame, Handoff, Listener, ShardId, Time};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -18,6 +20,16 @@ pub type Script = Box<dyn FnMut(Event<'_>, &mut Effects)>;
 pub struct Scripted {
     script: Script,
     open: BTreeSet<ConnectionId>,
+}
+
+impl Scripted {
+    /// With nothing open.
+    pub fn new(script: Script) -> Scripted {
+        Scripted {
+            script,
+            open: BTreeSet::new(),
+        }
+    }
 }
 
 impl Handler for Scripted {
@@ -92,6 +104,11 @@ impl Running {
         stream
     }
 
+    /// Takes the server out, so that the test may see how it ends.
+    pub fn into_server(mut self) -> Server {
+        self.server.take().unwrap()
+    }
+
     /// The server itself.
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
@@ -130,11 +147,29 @@ pub fn serve(
     make: impl Fn(ShardId) -> Script + Clone + Send + 'static,
 ) -> Option<Running> {
     let made = net::start_with(config(driver, shards, tuning), move |shard, _now| {
-        Scripted {
-            script: make(shard),
-            open: BTreeSet::new(),
-        }
+        Scripted::new(make(shard))
     });
+    run(made)
+}
+
+/// As [`serve`], with a store for every shard.
+pub fn serve_stored(
+    driver: DriverChoice,
+    shards: u16,
+    tuning: Tuning,
+    make: impl Fn(Workplace) -> (Script, Box<dyn Store>) + Clone + Send + 'static,
+) -> Option<Running> {
+    let made = net::start_stored(config(driver, shards, tuning), move |place| {
+        let (script, store) = make(place);
+        Ok(Made {
+            handler: Scripted::new(script),
+            store: Some(store),
+        })
+    });
+    run(made)
+}
+
+fn run(made: Result<Server, StartError>) -> Option<Running> {
     let server = match made {
         Err(StartError::IoUringRefused(why)) => {
             eprintln!("not tested on io_uring: {why}");
