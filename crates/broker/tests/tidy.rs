@@ -27,7 +27,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("meshring-http", &[], &[]),
     ("meshring-meshblu", &[], &[]),
     ("meshring-shard", PURE_BELOW_SHARD, &[]),
-    ("meshring-storage", &["meshring-shard"], &[]),
+    (
+        "meshring-storage",
+        &["meshring-shard", "mqtt-v5-codec"],
+        &[],
+    ),
     ("meshring-net", &["meshring-shard"], &["mqtt-v5-codec"]),
     ("meshring-cluster", &["meshring-shard"], &[]),
     ("meshring-cli", &[], &[]),

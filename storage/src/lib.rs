@@ -1,0 +1,27 @@
+//! The store: what a shard keeps, in one redb file per shard.
+//!
+//! A shard says what it wants kept as [`shard::Commit`]s; [`Store::apply`] makes a group of them
+//! durable in one transaction, and [`Store::load`] gives back the *put* changes of what is left.
+//! FORMAT.md, next to this crate's manifest, describes the file.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod batch;
+mod error;
+mod header;
+mod load;
+mod open;
+mod records;
+#[cfg(test)]
+mod records_tests;
+mod store;
+mod tables;
+
+pub use backend::Source;
+pub use error::StoreError;
+pub use header::FileHeader;
+pub use load::Loaded;
+pub use records::BadRecord;
+/// What a file is to redb; the simulator has one of its own.
+pub use redb::StorageBackend;
+pub use store::{Store, StoreOptions};

@@ -1,0 +1,228 @@
+//! Records come back as *put* changes.
+
+use crate::records::{
+    BadRecord, decode_group_queued, decode_queued, decode_retained, decode_session,
+    decode_subscription, share_group,
+};
+use crate::tables::{
+    GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, queued_key,
+    read_group_key, read_queued_key, read_received_key, read_seen_key, read_subscription_key,
+};
+use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, Value};
+use shard::{Change, GroupKey, SessionKey, StoredQueued, StoredSubscription, Time};
+use std::sync::Arc;
+
+/// What a file held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// When the last commit was made; `None` if there was none.
+    pub alive: Option<Time>,
+    /// Sessions.
+    pub sessions: u64,
+    /// Sessions that have taken QoS 2 messages.
+    pub floors: u64,
+    /// QoS 2 messages that are not released.
+    pub received: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Copies of QoS 2 messages whose publisher may send them again.
+    pub seen: u64,
+    /// Messages on their way to sessions.
+    pub queued: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Messages that wait for a member of a group.
+    pub group_queued: u64,
+}
+
+impl Loaded {
+    /// How many records there were.
+    pub fn records(&self) -> u64 {
+        self.sessions
+            + self.floors
+            + self.received
+            + self.subscriptions
+            + self.seen
+            + self.queued
+            + self.retained
+            + self.group_queued
+    }
+}
+
+/// Why a transaction stopped.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Redb(Box<redb::Error>),
+    /// In this table.
+    BadRecord(String, BadRecord),
+    /// Whoever takes the records in does not want this one.
+    Refused(String),
+    /// The file has this format.
+    NewerFormat(u32),
+}
+
+macro_rules! stop_from {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for Stop {
+            fn from(error: redb::$error) -> Stop {
+                Stop::Redb(Box::new(error.into()))
+            }
+        })*
+    };
+}
+
+stop_from!(
+    StorageError,
+    TableError,
+    TransactionError,
+    CommitError,
+    DatabaseError,
+    SetDurabilityError
+);
+
+/// Takes a record in, or says why not.
+pub(crate) type Take<'a> = dyn FnMut(Change) -> Result<(), String> + 'a;
+
+/// What becomes of a row that is no record: an error, unless it is noted and passed over.
+pub(crate) type Bad<'a> = dyn FnMut(&str, BadRecord) -> Result<(), Stop> + 'a;
+
+/// Reads all tables, each in the order of its keys: sessions first.
+pub(crate) fn load(
+    transaction: &ReadTransaction,
+    take: &mut Take<'_>,
+    bad: &mut Bad<'_>,
+) -> Result<Loaded, Stop> {
+    let mut group: Option<Arc<GroupKey>> = None;
+    let mut floors = 0;
+    let sessions = rows(transaction, SESSIONS, take, bad, |key, row| {
+        let session = decode_session(SessionKey(u64::from_be_bytes(*key)), row)?;
+        if session.session.0 == 0 {
+            return Err(BadRecord("a session key is 0"));
+        }
+        Ok(Change::PutSession(Box::new(session)))
+    })?;
+    let received = rows(transaction, RECEIVED, take, bad, |key, row| {
+        let ordinal = u64::from_be_bytes(*row);
+        Ok(match read_received_key(key)? {
+            (session, Some(packet_id)) => Change::PutReceived {
+                session,
+                packet_id,
+                ordinal,
+            },
+            (session, None) => {
+                floors += 1;
+                Change::PutFloor { session, ordinal }
+            }
+        })
+    })?;
+    let subscriptions = rows(transaction, SUBSCRIPTIONS, take, bad, |key, row| {
+        let (session, filter) = read_subscription_key(key)?;
+        let (options, subscription_id) = decode_subscription(row)?;
+        Ok(Change::PutSubscription(Box::new(StoredSubscription {
+            session,
+            filter: filter.into(),
+            options,
+            subscription_id,
+        })))
+    })?;
+    let seen = rows(transaction, SEEN, take, bad, |key, row| {
+        let (session, publisher, packet_id) = read_seen_key(key)?;
+        Ok(Change::PutSeen {
+            session,
+            publisher,
+            packet_id,
+            ordinal: u64::from_be_bytes(*row),
+        })
+    })?;
+    let queued = rows(transaction, QUEUED, take, bad, |key, row| {
+        let (session, position) = read_queued_key(key)?;
+        let queued = decode_queued(session, position, row, &mut group)?;
+        Ok(Change::PutQueued(Box::new(queued)))
+    })?;
+    let retained = rows(transaction, RETAINED, take, bad, |key, row| {
+        let message = decode_retained(key, row)?;
+        Ok(Change::PutRetained { message })
+    })?;
+    let group_queued = rows(transaction, GROUP_QUEUED, take, bad, |key, row| {
+        let (name, filter, position) = read_group_key(key)?;
+        Ok(Change::PutGroupQueued {
+            key: share_group(name, filter, &mut group),
+            position,
+            message: decode_group_queued(row)?,
+        })
+    })?;
+    Ok(Loaded {
+        alive: None,
+        sessions,
+        floors,
+        received: received - floors,
+        subscriptions,
+        seen,
+        queued,
+        retained,
+        group_queued,
+    })
+}
+
+/// Reads one table; it may be absent.
+fn rows<K: Key + 'static, V: Value + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'static, K, V>,
+    take: &mut Take<'_>,
+    bad: &mut Bad<'_>,
+    mut decode: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<Change, BadRecord>,
+) -> Result<u64, Stop> {
+    let table = match transaction.open_table(definition) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut count = 0;
+    for row in table.iter()? {
+        let (key, value) = row?;
+        match decode(key.value(), value.value()) {
+            Ok(change) => {
+                take(change).map_err(Stop::Refused)?;
+                count += 1;
+            }
+            Err(error) => bad(definition.name(), error)?,
+        }
+    }
+    Ok(count)
+}
+
+/// Part of a session's queue: the rows after a position, at most so many messages, and no further
+/// once there are so many bytes.
+pub(crate) fn load_queue(
+    transaction: &ReadTransaction,
+    session: SessionKey,
+    after: u64,
+    messages_max: u32,
+    bytes_max: u32,
+) -> Result<Vec<StoredQueued>, Stop> {
+    let mut messages = Vec::new();
+    let Some(first) = after.checked_add(1) else {
+        return Ok(messages);
+    };
+    let table = match transaction.open_table(QUEUED) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(messages),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = 0;
+    let mut group = None;
+    let [first, last] = [first, u64::MAX].map(|position| queued_key(session, position));
+    let range = table.range::<&[u8; 16]>(&first..=&last)?;
+    for row in range.take(messages_max as usize) {
+        let (key, value) = row?;
+        let bad = |error| Stop::BadRecord("queued".to_owned(), error);
+        let (session, position) = read_queued_key(key.value()).map_err(bad)?;
+        let queued = decode_queued(session, position, value.value(), &mut group).map_err(bad)?;
+        bytes += queued.message.as_ref().map_or(0, |message| message.bytes());
+        messages.push(queued);
+        if bytes >= bytes_max as usize {
+            break;
+        }
+    }
+    Ok(messages)
+}

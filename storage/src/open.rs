@@ -1,0 +1,192 @@
+//! How a file is opened and made, and what redb's errors mean.
+
+use crate::StoreError;
+use crate::backend::{Failure, Source, Watch, Watched, is_full};
+use crate::header::{FORMAT, FileHeader};
+use crate::load::Stop;
+use crate::records::BadRecord;
+use crate::store::StoreOptions;
+use crate::tables::{
+    GROUP_QUEUED, META, META_ALIVE, META_FORMAT, META_HEADER, QUEUED, RECEIVED, RETAINED, SEEN,
+    SESSIONS, SUBSCRIPTIONS,
+};
+use redb::{Builder, Database, Durability, ReadTransaction, WriteTransaction};
+use shard::Time;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens what exists, or makes what does not.
+pub(crate) fn open_database(
+    source: &Source,
+    options: StoreOptions,
+    is_new: bool,
+) -> Result<(Database, Arc<Watch>), StoreError> {
+    let name = source.name();
+    let backend = source.make().map_err(|error| io_error(name, &error))?;
+    let bytes = backend.len().map_err(|error| io_error(name, &error))?;
+    // redb makes a new database of nothing, which would be a silent start with less.
+    if is_new != (bytes == 0) {
+        let found = if is_new {
+            "it has contents already"
+        } else {
+            "it is empty"
+        };
+        return Err(damaged(name, found));
+    }
+    let watch = Arc::new(Watch::default());
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes);
+    builder.set_check_integrity_on_open(options.verify && !is_new);
+    let database = builder
+        .create_with_backend(Watched::new(backend, Arc::clone(&watch)))
+        .map_err(|error| error_of(name, watch.failure(), error.into()))?;
+    Ok((database, watch))
+}
+
+/// Makes the tables, and says to whom the file belongs.
+pub(crate) fn write_header(database: &Database, header: &FileHeader) -> Result<(), Stop> {
+    write_transaction(database, Durability::Immediate, true, |transaction| {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
+        meta.insert(META_HEADER, header.encode().as_slice())?;
+        transaction.open_table(SESSIONS)?;
+        transaction.open_table(RECEIVED)?;
+        transaction.open_table(SUBSCRIPTIONS)?;
+        transaction.open_table(SEEN)?;
+        transaction.open_table(QUEUED)?;
+        transaction.open_table(RETAINED)?;
+        transaction.open_table(GROUP_QUEUED)?;
+        Ok(())
+    })
+}
+
+/// All that `write` does, or nothing.
+pub(crate) fn write_transaction(
+    database: &Database,
+    durability: Durability,
+    quick_repair: bool,
+    write: impl FnOnce(&WriteTransaction) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(durability)?;
+    transaction.set_quick_repair(quick_repair);
+    match write(&transaction) {
+        Ok(()) => Ok(transaction.commit()?),
+        Err(stop) => {
+            // What made it stop says more than a failure to undo it; the watch has both.
+            let _ = transaction.abort();
+            Err(stop)
+        }
+    }
+}
+
+/// To whom the file belongs.
+pub(crate) fn read_header(transaction: &ReadTransaction) -> Result<FileHeader, Stop> {
+    let meta = transaction.open_table(META)?;
+    let Some(format) = meta.get(META_FORMAT)? else {
+        return Err(bad_meta("it does not say its format"));
+    };
+    match <[u8; 4]>::try_from(format.value()).map(u32::from_be_bytes) {
+        Ok(FORMAT) => {}
+        Ok(format) if format > FORMAT => return Err(Stop::NewerFormat(format)),
+        _ => return Err(bad_meta("its format is unknown")),
+    }
+    let Some(header) = meta.get(META_HEADER)? else {
+        return Err(bad_meta("it does not say whose it is"));
+    };
+    FileHeader::decode(header.value()).map_err(|error| Stop::BadRecord("meta".to_owned(), error))
+}
+
+/// When the last commit was made.
+pub(crate) fn read_alive(transaction: &ReadTransaction) -> Result<Option<Time>, Stop> {
+    let meta = transaction.open_table(META)?;
+    let Some(alive) = meta.get(META_ALIVE)? else {
+        return Ok(None);
+    };
+    match <[u8; 8]>::try_from(alive.value()) {
+        Ok(bytes) => Ok(Some(Time(u64::from_be_bytes(bytes)))),
+        Err(_) => Err(bad_meta("the time of the last commit is no time")),
+    }
+}
+
+fn bad_meta(what: &'static str) -> Stop {
+    Stop::BadRecord("meta".to_owned(), BadRecord(what))
+}
+
+/// Makes it durable that a directory has the entries it has.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| io_error(&directory.display().to_string(), &error))
+}
+
+/// Says what an error of a file means.
+pub(crate) fn error_of(name: &str, failure: Option<Failure>, stop: Stop) -> StoreError {
+    let file = name.to_owned();
+    match (failure, stop) {
+        (_, Stop::Refused(reason)) => StoreError::Refused { file, reason },
+        (_, Stop::NewerFormat(format)) => StoreError::NewerFormat { file, format },
+        (Some(failure), _) if failure.may_pass() => StoreError::Full {
+            file,
+            reason: failure.to_string(),
+        },
+        (Some(failure), _) if failure.is_truncated() => StoreError::Damaged {
+            file,
+            found: "it is shorter than it says".to_owned(),
+        },
+        (Some(failure), _) => StoreError::Io {
+            file,
+            reason: failure.to_string(),
+        },
+        (None, Stop::BadRecord(table, error)) => StoreError::Damaged {
+            file,
+            found: format!("a row of the table `{table}` is no record: {error}"),
+        },
+        (None, Stop::Redb(error)) => error_of_redb(file, *error),
+    }
+}
+
+fn error_of_redb(file: String, error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
+            StoreError::Busy { file }
+        }
+        redb::Error::Corrupted(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::TableDoesNotExist(_) => StoreError::Damaged {
+            file,
+            found: error.to_string(),
+        },
+        redb::Error::Io(error) if error.kind() == ErrorKind::InvalidData => StoreError::Damaged {
+            file,
+            found: error.to_string(),
+        },
+        error => StoreError::Io {
+            file,
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// Says what an error of the file system means.
+pub(crate) fn io_error(name: &str, error: &io::Error) -> StoreError {
+    let file = name.to_owned();
+    let reason = error.to_string();
+    match error.kind() {
+        ErrorKind::NotFound => StoreError::Missing { file },
+        _ if is_full(error) => StoreError::Full { file, reason },
+        _ => StoreError::Io { file, reason },
+    }
+}
+
+fn damaged(name: &str, found: &str) -> StoreError {
+    StoreError::Damaged {
+        file: name.to_owned(),
+        found: found.to_owned(),
+    }
+}
