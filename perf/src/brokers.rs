@@ -5,12 +5,10 @@
 //! of their defaults is changed.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +18,9 @@ use crate::wire::Version;
 
 /// The longest that a broker may take until it accepts connections.
 const START_MAX: Duration = Duration::from_secs(20);
+
+/// The file in a broker's directory that has what it wrote to its standard output.
+const STDOUT: &str = "stdout";
 
 /// Numbers the directories of one process.
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -128,10 +129,9 @@ pub fn start(kind: Kind, places: &Places, version: Version) -> Result<Running> {
         .current_dir(&directory)
         .stdin(Stdio::null())
         .stderr(log);
-    command.stdout(if kind == Kind::Meshring {
-        Stdio::piped()
-    } else {
-        Stdio::null()
+    command.stdout(match kind {
+        Kind::Meshring => Stdio::from(fs::File::create(directory.join(STDOUT))?),
+        _ => Stdio::null(),
     });
     // A child inherits the affinity of the thread that starts it.
     pin(places.broker_core);
@@ -154,14 +154,38 @@ pub fn start(kind: Kind, places: &Places, version: Version) -> Result<Running> {
         subject,
         directory,
     };
-    if let Some(stdout) = running.child.stdout.take() {
-        running.subject.address = announced_address(stdout).map_err(|error| running.told(error))?;
+    if kind == Kind::Meshring {
+        running.wait_until_it_says_where()?;
     }
     running.wait_until_it_listens()?;
     Ok(running)
 }
 
 impl Running {
+    /// Waits for the line `mqtt ADDRESS` on its output. That goes to a file, since a thread that
+    /// read a pipe would make this process one of two threads, for one broker alone: the kernel
+    /// is slower with the open files of such a process, above all when their table grows.
+    fn wait_until_it_says_where(&mut self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let said = fs::read_to_string(self.directory.join(STDOUT))?;
+            let whole_lines = said
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'));
+            if let Some(address) = whole_lines.filter_map(parse_announcement).next() {
+                self.subject.address = address;
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.told(anyhow::anyhow!("ended at once: {status}")));
+            }
+            if started.elapsed() > START_MAX {
+                return Err(self.told(anyhow::anyhow!("no line `mqtt ADDRESS` on its output")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn wait_until_it_listens(&mut self) -> Result<()> {
         let started = Instant::now();
         while TcpStream::connect(self.subject.address).is_err() {
@@ -200,23 +224,6 @@ fn free_ports() -> Result<[u16; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
-}
-
-/// Reads lines until one says `mqtt ADDRESS`; goes on reading in the background, so that the
-/// broker never waits for us.
-fn announced_address(stdout: impl std::io::Read + Send + 'static) -> Result<SocketAddr> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some(address) = parse_announcement(&line) {
-                // Only the first one is waited for.
-                let _ = sender.send(address);
-            }
-        }
-    });
-    receiver
-        .recv_timeout(START_MAX)
-        .context("no line `mqtt ADDRESS` on its output")
 }
 
 fn parse_announcement(line: &str) -> Option<SocketAddr> {
