@@ -169,10 +169,7 @@ impl Running {
         let started = Instant::now();
         loop {
             let said = fs::read_to_string(self.directory.join(STDOUT))?;
-            let whole_lines = said
-                .split_inclusive('\n')
-                .filter(|line| line.ends_with('\n'));
-            if let Some(address) = whole_lines.filter_map(parse_announcement).next() {
+            if let Some(address) = announced_address(&said) {
                 self.subject.address = address;
                 return Ok(());
             }
@@ -224,6 +221,14 @@ fn free_ports() -> Result<[u16; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
+}
+
+/// The address in the first whole line that says `mqtt ADDRESS`.
+fn announced_address(output: &str) -> Option<SocketAddr> {
+    let whole_lines = output
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    whole_lines.filter_map(parse_announcement).next()
 }
 
 fn parse_announcement(line: &str) -> Option<SocketAddr> {
@@ -331,8 +336,9 @@ mod tests {
     #[test]
     fn the_announced_address_is_found_among_other_lines() {
         let output = "starting\nhttp 127.0.0.1:8080\nmqtt 127.0.0.1:41883\nmore\n";
-        let address = announced_address(std::io::Cursor::new(output)).unwrap();
+        let address = announced_address(output).unwrap();
         assert_eq!(address.port(), 41_883);
+        assert_eq!(announced_address("mqtt 127.0.0.1:41"), None);
         assert_eq!(parse_announcement("mqtt nowhere"), None);
         assert_eq!(parse_announcement("mqtts 127.0.0.1:1"), None);
     }

@@ -1,4 +1,4 @@
-//! Whether a wait should let a few completions gather before it returns.
+//! Whether a wait should let a few things gather before it returns.
 //!
 //! A thread that sleeps and wakes for every message spends a third of its time on the way to and
 //! from sleep. Where messages come in a stream, a wait therefore returns only after a window
@@ -7,6 +7,10 @@
 //! Where they do not – a request that waits for its answer before the next one – a window would
 //! delay without gathering anything, so it is used only while windows have held several receives,
 //! and tried anew now and then. The first message after a silence never waits.
+//!
+//! Where connections come in a stream, the thread naps outside of the ring instead, because an
+//! accept wakes whoever waits in it, for however many completions. Half of what a connect costs the
+//! other side would else be to wake us for it.
 
 use std::time::Duration;
 
@@ -21,6 +25,20 @@ const TRIAL: u32 = 8;
 /// A turn that comes later than this after the one before is not part of a stream.
 const STREAM_US: u64 = 1_000;
 
+/// The longest nap: some connections per core, and little beside what it takes to connect.
+const NAP: Duration = Duration::from_micros(100);
+
+/// How to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Until something happens or the timeout has passed.
+    Wait,
+    /// Until [`ENOUGH`] completions are there or this has passed.
+    Window(Duration),
+    /// So long, whatever happens.
+    Nap(Duration),
+}
+
 /// What recent turns were like.
 #[derive(Debug)]
 pub(super) struct Gather {
@@ -34,6 +52,10 @@ pub(super) struct Gather {
     turns: u32,
     /// The last turn was part of a stream, and had something to do.
     is_stream: bool,
+    /// Microseconds since a connection was accepted.
+    since_accept_us: u64,
+    /// Connections come in a stream.
+    is_storm: bool,
 }
 
 impl Gather {
@@ -45,35 +67,51 @@ impl Gather {
             trial: 0,
             turns: 0,
             is_stream: false,
+            since_accept_us: STREAM_US,
+            is_storm: false,
         }
     }
 
-    /// How long the next wait may gather, if at all.
-    pub(super) fn window(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+    /// How the next wait should be done, which may last so long at most.
+    pub(super) fn rest(&mut self, timeout: Option<Duration>) -> Rest {
         let window = self.window;
-        if !self.is_stream || window.is_zero() || timeout.is_some_and(|timeout| timeout <= window) {
-            return None;
+        if window.is_zero() || timeout.is_some_and(|timeout| timeout <= window) {
+            return Rest::Wait;
+        }
+        if self.is_storm {
+            return Rest::Nap(window.min(NAP));
+        }
+        if !self.is_stream {
+            return Rest::Wait;
         }
         if self.average >= RECEIVES_MIN {
-            return Some(window);
+            return Rest::Window(window);
         }
         if self.trial > 0 {
             self.trial -= 1;
-            return Some(window);
+            return Rest::Window(window);
         }
         self.turns += 1;
         if self.turns >= TURNS_TO_TRIAL {
             self.turns = 0;
             self.trial = TRIAL;
         }
-        None
+        Rest::Wait
     }
 
-    /// What a turn was like: microseconds since the last one, how many receives it held, and
-    /// whether it had been gathered for.
-    pub(super) fn observe(&mut self, since_us: u64, receives: u32, had_window: bool) {
-        self.is_stream = receives > 0 && since_us < STREAM_US;
-        if had_window {
+    /// What a turn was like: microseconds since the last one, how many receives it held, whether
+    /// a connection was accepted, and how it had been waited for.
+    pub(super) fn observe(&mut self, since_us: u64, receives: u32, has_accepted: bool, rest: Rest) {
+        self.since_accept_us = self.since_accept_us.saturating_add(since_us);
+        if has_accepted {
+            self.is_storm = self.since_accept_us < STREAM_US;
+            self.since_accept_us = 0;
+        } else if self.since_accept_us >= STREAM_US {
+            self.is_storm = false;
+        }
+        // Who connects waits for an answer to the first packet: that is no stream.
+        self.is_stream = receives > 0 && !has_accepted && since_us < STREAM_US;
+        if matches!(rest, Rest::Window(_)) {
             // A sixteenth of the new and fifteen of the old, rounded so that it can reach both ends.
             self.average = (self.average * 15 + receives.min(64) * 16).div_ceil(16);
         }
@@ -90,9 +128,9 @@ mod tests {
     fn check(gather: &mut Gather, turns: u32, since_us: u64, receives: u32) -> u32 {
         let mut windows = 0;
         for _ in 0..turns {
-            let window = gather.window(None);
-            windows += u32::from(window.is_some());
-            gather.observe(since_us, receives, window.is_some());
+            let rest = gather.rest(None);
+            windows += u32::from(matches!(rest, Rest::Window(_)));
+            gather.observe(since_us, receives, false, rest);
         }
         windows
     }
@@ -123,10 +161,35 @@ mod tests {
     fn a_deadline_that_is_near_is_kept() {
         let mut gather = Gather::new(WINDOW_US);
         check(&mut gather, 1_000, 150, 3);
-        assert_eq!(
-            gather.window(Some(Duration::from_micros(u64::from(WINDOW_US)))),
-            None
-        );
-        assert!(gather.window(Some(Duration::from_millis(1))).is_some());
+        let near = Duration::from_micros(u64::from(WINDOW_US));
+        assert_eq!(gather.rest(Some(near)), Rest::Wait);
+        let far = gather.rest(Some(Duration::from_millis(1)));
+        assert_eq!(far, Rest::Window(near));
+    }
+
+    #[test]
+    fn a_storm_of_connects_is_napped_through_and_a_lone_one_is_not() {
+        let mut gather = Gather::new(WINDOW_US);
+        let mut accept = |since_us| {
+            let rest = gather.rest(None);
+            gather.observe(since_us, 0, true, rest);
+            // What the turn sent is submitted by a turn in which nothing arrives.
+            gather.observe(10, 0, false, Rest::Wait);
+            gather.rest(None)
+        };
+        assert_eq!(accept(50), Rest::Wait);
+        assert_eq!(accept(2_000), Rest::Wait);
+        assert_eq!(accept(50), Rest::Nap(NAP));
+        assert_eq!(accept(500), Rest::Nap(NAP));
+        gather.observe(1_000, 1, false, Rest::Nap(NAP));
+        assert_eq!(gather.rest(None), Rest::Wait);
+    }
+
+    #[test]
+    fn who_does_not_gather_does_not_nap() {
+        let mut gather = Gather::new(0);
+        gather.observe(10, 0, true, Rest::Wait);
+        gather.observe(10, 0, true, Rest::Wait);
+        assert_eq!(gather.rest(None), Rest::Wait);
     }
 }

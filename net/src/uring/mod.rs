@@ -23,7 +23,7 @@ use crate::listen::Listening;
 use crate::slots::{Flag, Phase, Slot};
 use crate::token::{Kind, Token};
 use crate::{Handler, Tuning};
-use gather::Gather;
+use gather::{Gather, Rest};
 use ring::{Ring, Sending, What};
 use shard::{ConnectionId, Span, Time};
 use std::collections::VecDeque;
@@ -320,10 +320,14 @@ impl Backend for UringBackend {
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         let before = driver.now;
-        let window = self.gather.window(timeout);
-        match window {
-            Some(window) => self.ring.gather(window, gather::ENOUGH)?,
-            None => self.ring.wait(timeout)?,
+        let rest = self.gather.rest(timeout);
+        match rest {
+            Rest::Wait => self.ring.wait(timeout)?,
+            Rest::Window(window) => self.ring.gather(window, gather::ENOUGH)?,
+            Rest::Nap(nap) => {
+                std::thread::sleep(nap);
+                self.ring.wait(Some(Duration::ZERO))?;
+            }
         }
         driver.begin();
         self.receives = 0;
@@ -336,9 +340,8 @@ impl Backend for UringBackend {
             self.on_completion(driver, completion.what, completion.is_last);
         }
         let since_us = driver.now.since(before).0;
-        // Who connects waits for an answer: a storm of connects is not a stream.
-        let receives = if self.has_accepted { 0 } else { self.receives };
-        self.gather.observe(since_us, receives, window.is_some());
+        self.gather
+            .observe(since_us, self.receives, self.has_accepted, rest);
         self.ring.publish_buffers();
         Ok(())
     }

@@ -219,6 +219,8 @@ pub fn await_close(stream: &mut TcpStream) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+            // A process that is stopped and goes on, say.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("not closed: {error}"),
         }
     }
