@@ -146,7 +146,7 @@ impl Shard {
         }
         let outbound = live.outbound_mut();
         let kept = outbound.remove(at).kept;
-        let is_waiting = !outbound.queue.is_empty()
+        let is_waiting = outbound.queue_len() > 0
             || !outbound.deferred.is_empty()
             || outbound.window_used < outbound.window.len();
         self.durable.forget_queued(live.key, kept, now);

@@ -240,9 +240,7 @@ impl Shard {
         let index = session.index;
         let live = self.sessions.at_mut(index);
         let is_new = live.key == SessionKey(0);
-        if live.expiry_s == 0 {
-            self.unstore_session(index);
-        } else {
+        if live.expiry_s > 0 || !is_new {
             if is_new {
                 live.key = SessionKey(self.random.next().max(1));
             }

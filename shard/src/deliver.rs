@@ -6,14 +6,13 @@
 //! and `queue_bytes_max`.
 
 use crate::frame::GroupKey;
-use crate::limits::QueuePolicy;
 use crate::message::{LazyMessage, MessageView, Publisher};
-use crate::outbound::{Delivery, InFlight, Kept, Once, Queued, Step, SubscriptionIds};
+use crate::outbound::{Delivery, InFlight, Kept, Step, SubscriptionIds};
 use crate::pending::{Outcome, Ticket};
 use crate::session::Session;
-use crate::shard::{Shard, TimerKey};
+use crate::shard::Shard;
 use crate::subscriptions::Grant;
-use crate::{Change, ConnectionId, Effects, SessionId, Span};
+use crate::{ConnectionId, Effects, SessionId};
 use http::Opcode;
 use mqtt_v5_codec::{
     Layout, Outgoing, PacketId, QoS, SubscriptionOptions, Version, encode_publish,
@@ -261,7 +260,7 @@ impl Shard {
             .as_ref()
             .map_or(0, |c| c.send_window) as usize;
         let outbound = session.outbound.get_or_insert_default();
-        let has_room = outbound.queue.is_empty()
+        let has_room = outbound.queue_len() == 0
             && outbound.window_used == outbound.window.len()
             && outbound.window.len() < window
             && effects.pending_bytes(connection) <= self.config.limits.output_bytes_max;
@@ -310,151 +309,6 @@ impl Shard {
         }
     }
 
-    /// Puts a message into a session's queue; where the queue is long and the client connected,
-    /// the publisher's acknowledgement waits until there is room.
-    fn enqueue(
-        &mut self,
-        index: u32,
-        lazy: &mut LazyMessage<'_>,
-        delivery: Delivery,
-        once: Option<Once>,
-        ticket: &mut Ticket,
-        effects: &mut Effects,
-    ) {
-        let session = self.sessions.at_mut(index);
-        if session.connection.is_none() && session.expiry_s == 0 {
-            return;
-        }
-        let message = lazy.share();
-        if !self.make_room(index, message.bytes(), ticket) {
-            return;
-        }
-        self.counters.stored_messages += 1;
-        self.counters.stored_bytes += message.bytes() as u64;
-        let session = self.sessions.at_mut(index);
-        let mut kept = Kept::default();
-        if let Some(key) = session.kept_key() {
-            let is_promised = self.durable.promises(lazy.view.topic);
-            let share = Some(Arc::clone(&message));
-            self.durable.put_queued(
-                (key, share),
-                &delivery,
-                None,
-                &mut kept,
-                is_promised,
-                self.now,
-            );
-            self.note_kept(index, once, is_promised, ticket);
-        }
-        let limits = &self.config.limits;
-        let session = self.sessions.at_mut(index);
-        let outbound = session.outbound.get_or_insert_default();
-        outbound.push_queue(Queued {
-            message,
-            delivery,
-            kept,
-        });
-        let is_long = outbound.queue.len() > limits.queue_soft_messages
-            || outbound.queue_bytes > limits.queue_soft_bytes;
-        if let Some(connection) = session.connection
-            && effects.pending_bytes(connection) > limits.output_bytes_max
-        {
-            outbound.waits_for_output = true;
-            effects.want_writable(connection);
-        }
-        let is_read = session.connection.is_some_and(|connection| {
-            let connection = self.connections[connection.index as usize].as_ref();
-            connection.is_some_and(|connection| !connection.is_unread())
-        });
-        if is_read && is_long && ticket.wants_answer {
-            let pending = ticket.wait(&mut self.pending);
-            outbound.deferred.push(pending);
-            if session.slow_since.is_none() {
-                session.slow_since = Some(self.now);
-                let at = self.now + Span::from_ms(limits.slow_subscriber_ms);
-                debug_assert!(
-                    session.timer.is_none(),
-                    "a connected session has no other timer"
-                );
-                session.timer = Some(self.timers.schedule(at, TimerKey::Session(index)));
-            }
-        }
-    }
-
-    /// Whether a session's queue takes so many bytes more. If it is full, its policy says what is
-    /// dropped or refused; a connected subscriber's queue is never cut, since what is in it has
-    /// been acknowledged and will be sent.
-    fn make_room(&mut self, index: u32, bytes: usize, ticket: &mut Ticket) -> bool {
-        let limits = &self.config.limits;
-        let session = self.sessions.at_mut(index);
-        let (key, is_connected) = (session.kept_key(), session.connection.is_some());
-        let Some(outbound) = &mut session.outbound else {
-            return true;
-        };
-        let policy = match (is_connected, limits.queue_policy) {
-            (true, QueuePolicy::DropOldest) => QueuePolicy::Reject,
-            (_, policy) => policy,
-        };
-        while outbound.queue.len() >= limits.queue_messages_max
-            || outbound.queue_bytes + bytes > limits.queue_bytes_max
-        {
-            if policy != QueuePolicy::DropOldest {
-                self.counters.dropped_queue_full += 1;
-                ticket.is_refused |= policy == QueuePolicy::Reject;
-                return false;
-            }
-            let Some(oldest) = outbound.pop_queue() else {
-                break;
-            };
-            self.counters.stored_messages -= 1;
-            self.counters.stored_bytes -= oldest.message.bytes() as u64;
-            self.counters.dropped_queue_full += 1;
-            if let Some(key) = key {
-                self.durable.forget_queued(key, oldest.kept, self.now);
-            }
-        }
-        true
-    }
-
-    /// A message is in a batch for a session that is kept: whoever acknowledges it waits for the
-    /// batch, and if it comes a second time the session knows it again.
-    fn note_kept(
-        &mut self,
-        index: u32,
-        once: Option<Once>,
-        is_promised: bool,
-        ticket: &mut Ticket,
-    ) {
-        if is_promised {
-            ticket.batch = self.durable.current();
-        }
-        let Some(once) = once else { return };
-        let live = self.sessions.at_mut(index);
-        let (session, now) = (live.key, self.now);
-        let Once {
-            publisher,
-            packet_id,
-            ordinal,
-            ..
-        } = once;
-        let durable = &mut self.durable;
-        live.outbound_mut().seen.insert(&once, |packet_id| {
-            let over = Change::RemoveSeen {
-                session,
-                publisher,
-                packet_id,
-            };
-            durable.push(over, false, now);
-        });
-        let seen = Change::PutSeen {
-            session,
-            publisher,
-            packet_id,
-            ordinal,
-        };
-        self.durable.push(seen, false, now);
-    }
-
     /// Sends what the window has room for: first what must be sent again, then the queue.
     pub(crate) fn pump(&mut self, index: u32, effects: &mut Effects) {
         self.templates.clear();
@@ -483,9 +337,11 @@ impl Shard {
                 self.send_again(index, connection, effects);
                 continue;
             }
-            let Some(mut queued) = outbound.pop_queue() else {
-                break;
-            };
+            let popped = outbound.pop_queue();
+            if outbound.wants_more() {
+                self.durable.want_load(index);
+            }
+            let Some(mut queued) = popped else { break };
             self.counters.stored_messages -= 1;
             self.counters.stored_bytes -= queued.message.bytes() as u64;
             if queued.message.view().is_expired(self.now) {
@@ -607,8 +463,8 @@ impl Shard {
         let Some(outbound) = &mut session.outbound else {
             return;
         };
-        let has_room = outbound.queue.len() <= limits.queue_soft_messages / 2
-            && outbound.queue_bytes <= limits.queue_soft_bytes / 2;
+        let has_room = outbound.queue_len() <= limits.queue_soft_messages / 2
+            && outbound.all_bytes() <= limits.queue_soft_bytes / 2;
         if outbound.deferred.is_empty() || !(has_room || force) {
             return;
         }

@@ -54,6 +54,8 @@ pub struct Durable {
     /// Connections that are not read until the batch is smaller.
     paused: Vec<ConnectionId>,
     last_position: u64,
+    /// Sessions whose queues are to be read on.
+    wanted_loads: Vec<u32>,
     /// The store cannot write for now.
     pub is_stalled: bool,
 }
@@ -80,6 +82,7 @@ impl Durable {
             answers: VecDeque::new(),
             paused: Vec::new(),
             last_position: 0,
+            wanted_loads: Vec::new(),
             is_stalled: false,
         }
     }
@@ -138,6 +141,24 @@ impl Durable {
     /// Whether a commit is under way.
     pub fn is_under_way(&self) -> bool {
         self.is_under_way
+    }
+
+    /// Reads more of this session's queue at the next turn at which that may find something new.
+    pub fn want_load(&mut self, session: u32) {
+        self.wanted_loads.push(session);
+    }
+
+    /// Whether there is a queue to read now: what waits in a batch can only be read after it.
+    pub fn wants_load(&self) -> bool {
+        !self.wanted_loads.is_empty() && !self.is_under_way
+    }
+
+    /// The sessions whose queues are to be read now.
+    pub fn take_wanted_loads(&mut self) -> Vec<u32> {
+        match self.wants_load() {
+            true => std::mem::take(&mut self.wanted_loads),
+            false => Vec::new(),
+        }
     }
 
     /// Lets the batch leave as soon as it can.

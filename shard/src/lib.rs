@@ -34,6 +34,7 @@ mod outbound;
 mod pending;
 mod placement;
 mod publish;
+mod queue;
 mod random;
 mod recover;
 #[doc(hidden)]

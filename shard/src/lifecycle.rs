@@ -194,8 +194,8 @@ impl Shard {
             outbound.deferred.is_empty(),
             "settled when the connection was lost"
         );
-        self.counters.stored_messages -= outbound.queue.len() as u64;
-        self.counters.stored_bytes -= outbound.queue_bytes as u64;
+        self.counters.stored_messages -= outbound.queue_len() as u64;
+        self.counters.stored_bytes -= outbound.all_bytes() as u64;
         for entry in outbound.window {
             // QoS 2 must not be sent to anybody else; QoS 1 should.
             let is_returned =
@@ -242,7 +242,8 @@ impl Shard {
         let stored = StoredSession {
             session,
             client_id: live.client_id.clone(),
-            expiry_s: live.expiry_s,
+            // One that was kept, and is now to end with its connection, ends soon after a crash.
+            expiry_s: live.expiry_s.max(1),
             left,
             will: live.will.as_ref().map(|will| StoredWill {
                 message: Arc::clone(&will.message),

@@ -35,6 +35,10 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes in one session's queue.
     pub queue_bytes_max: usize,
+    /// Messages of one kept session's queue in memory; more are in the store alone.
+    pub queue_memory_messages: usize,
+    /// Bytes of one kept session's queue in memory; more are in the store alone.
+    pub queue_memory_bytes: usize,
     /// What becomes of a message for an offline session whose queue is full.
     pub queue_policy: QueuePolicy,
     /// Messages in a connected session's queue beyond which publishers have to wait.
@@ -87,6 +91,8 @@ impl Default for Limits {
             output_bytes_max: 1_048_576,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 * 1_048_576,
+            queue_memory_messages: 8_192,
+            queue_memory_bytes: 4 * 1_048_576,
             queue_policy: QueuePolicy::DropOldest,
             queue_soft_messages: 4_096,
             queue_soft_bytes: 4 * 1_048_576,

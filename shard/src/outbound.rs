@@ -8,6 +8,7 @@
 use crate::SessionKey;
 use crate::frame::GroupKey;
 use crate::message::Message;
+use crate::queue::Spilled;
 use mqtt_v5_codec::{PacketId, QoS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -84,6 +85,17 @@ pub struct Kept {
     pub index: u32,
     /// An earlier batch holds a change to it.
     pub has_left: bool,
+}
+
+impl Kept {
+    /// Kept by a former process, or read back.
+    pub fn stored(position: u64) -> Kept {
+        Kept {
+            position,
+            has_left: true,
+            ..Kept::default()
+        }
+    }
 }
 
 /// One entry of the window.
@@ -190,6 +202,8 @@ pub struct Outbound {
     pub queue: VecDeque<Queued>,
     /// Bytes in `queue`.
     pub queue_bytes: usize,
+    /// What comes after `queue` and is in the store alone.
+    pub spilled: Spilled,
     /// Publishes whose acknowledgement waits until this queue has room (see `pending.rs`).
     pub deferred: Vec<u32>,
     /// `Connection` output was full when the queue was last pumped.
@@ -209,6 +223,7 @@ impl Default for Outbound {
             window_used: 0,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            spilled: Spilled::default(),
             deferred: Vec::new(),
             waits_for_output: false,
             seen: Seen::default(),
@@ -223,6 +238,7 @@ impl Outbound {
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()
             && self.queue.is_empty()
+            && self.spilled.messages == 0
             && self.deferred.is_empty()
             && self.seen.is_empty()
     }

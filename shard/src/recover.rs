@@ -97,7 +97,8 @@ impl Shard {
                 message,
             } => {
                 self.durable.saw_position(position);
-                self.groups.recover_queued(key, message, stored(position));
+                self.groups
+                    .recover_queued(key, message, Kept::stored(position));
                 Ok(())
             }
             other => Err(format!("not a record: {other:?}")),
@@ -207,7 +208,9 @@ impl Shard {
             sent,
         } = stored_queued;
         self.durable.saw_position(position);
-        let kept = stored(position);
+        let kept = Kept::stored(position);
+        let limits = &self.config.limits;
+        let (messages_max, bytes_max) = (limits.queue_memory_messages, limits.queue_memory_bytes);
         let bytes = message.as_ref().map_or(0, |message| message.bytes());
         let outbound = self.recovering(session)?.outbound_mut();
         let Some((packet_id, step)) = sent else {
@@ -216,11 +219,17 @@ impl Shard {
                     "a queued message of {session:?} without its content"
                 ));
             };
-            outbound.push_queue(Queued {
-                message,
-                delivery,
-                kept,
-            });
+            let is_full = outbound.queue.len() >= messages_max || outbound.queue_bytes >= bytes_max;
+            let may_spill = delivery.group.is_none();
+            if may_spill && (is_full || outbound.spilled.messages > 0) {
+                outbound.spill(bytes, position);
+            } else {
+                outbound.push_queue(Queued {
+                    message,
+                    delivery,
+                    kept,
+                });
+            }
             self.counters.stored_messages += 1;
             self.counters.stored_bytes += bytes as u64;
             return Ok(());
@@ -371,15 +380,6 @@ impl Shard {
                 self.forget_group_queued(&key, kept);
             }
         }
-    }
-}
-
-/// Where a recovered message is kept.
-fn stored(position: u64) -> Kept {
-    Kept {
-        position,
-        has_left: true,
-        ..Kept::default()
     }
 }
 

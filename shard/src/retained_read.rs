@@ -222,7 +222,7 @@ impl Shard {
             let queued = session
                 .outbound
                 .as_ref()
-                .map_or(0, |outbound| outbound.queue.len());
+                .map_or(0, |outbound| outbound.queue_len());
             if effects.pending_bytes(connection) > OUTPUT_BYTES {
                 return effects.want_writable(connection);
             }

@@ -10,6 +10,7 @@ use crate::deliver::{Recipient, Templates};
 use crate::durable::Durable;
 use crate::groups::Groups;
 use crate::lanes::Lanes;
+use crate::map::{Map, map_with_seed};
 use crate::message::Message;
 use crate::pending::PendingTable;
 use crate::placement::Placement;
@@ -25,7 +26,8 @@ use crate::sys::Sys;
 use crate::table::Table;
 use crate::timers::Timers;
 use crate::{
-    Close, Config, ConnectionId, Effect, Effects, Event, Handoff, Listener, SessionId, Span, Time,
+    Close, Config, ConnectionId, Effect, Effects, Event, Handoff, Listener, SessionId, SessionKey,
+    Span, Time,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -74,6 +76,8 @@ pub struct Shard {
     pub(crate) lanes: Lanes,
     pub(crate) pending: PendingTable,
     pub(crate) durable: Durable,
+    /// Sessions whose queues are being read from the store.
+    pub(crate) loading: Map<SessionKey, SessionId>,
     pub(crate) timers: Timers<TimerKey>,
     pub(crate) counters: Counters,
     pub(crate) sys: Sys,
@@ -120,6 +124,7 @@ impl Shard {
             lanes: Lanes::new(config.shards),
             pending: PendingTable::default(),
             durable: Durable::new(&config),
+            loading: map_with_seed(random.next()),
             timers: Timers::new(now),
             counters: Counters::default(),
             sys: Sys::new(&config, now),
@@ -166,7 +171,7 @@ impl Shard {
             Event::Closed { connection } => self.on_closed(connection, effects),
             Event::LaneDrained { to } => self.resume_lane(to, effects),
             Event::Committed { sequence } => self.on_committed(sequence, effects),
-            Event::Loaded { .. } => {}
+            Event::Loaded { session, messages } => self.on_loaded(session, messages, effects),
             Event::StoreStalled { .. } => self.durable.is_stalled = true,
             Event::StoreResumed => self.durable.is_stalled = false,
             Event::Tick => self.on_tick(effects),
@@ -183,6 +188,7 @@ impl Shard {
             || !self.ending.is_empty()
             || !self.resumed.is_empty()
             || !self.reading.is_empty()
+            || self.durable.wants_load()
             || self.groups.wants_turn()
             || (self.stopping.is_some() && !self.has_stopped && !self.durable.is_under_way())
             || self.lanes.wants_look();
@@ -413,6 +419,7 @@ impl Shard {
         self.drain_groups(effects);
         self.end_some_sessions(effects);
         self.stop_some_connections(effects);
+        self.load_spilled(effects);
         self.commit(effects);
     }
 
