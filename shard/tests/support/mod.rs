@@ -21,6 +21,7 @@
 pub mod bytes;
 mod client;
 pub mod packets;
+pub mod store;
 mod world;
 
 pub use bytes::{ConnectPacket, PublishPacket, WillPacket, packet, prop, string};

@@ -1,9 +1,9 @@
 //! The driver of every shard, in one thread and in virtual time.
 
-use super::{Client, Version, client::ClientState};
+use super::{Client, Version, client::ClientState, store::ModelStore};
 use shard::{
-    Anonymous, Close, Config, ConnectionId, Effect, Effects, Event, Frame, Lane, Limits, Listener,
-    Shard, ShardId, Span, Time,
+    Anonymous, Close, Commit, Config, ConnectionId, Durability, DurabilityMode, Effect, Effects,
+    Event, Frame, Lane, Limits, Listener, Shard, ShardId, Span, Time,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -52,12 +52,12 @@ impl World {
                     shards,
                     seed: 77 + u64::from(index),
                     anonymous: Anonymous::Allow,
-                    durability: shard::Durability::default(),
+                    durability: Durability::default(),
                     ..Config::alone()
                 };
                 config.limits.sys_interval_s = 0;
                 change(&mut config);
-                Core::new(config, now, shards as usize)
+                Core::new(config, now, ModelStore::default())
             })
             .collect();
         let inner = Inner {
@@ -67,10 +67,89 @@ impl World {
             accepted: 0,
             events: 0,
             is_checked: true,
+            is_slow: false,
         };
         World {
             inner: Rc::new(RefCell::new(inner)),
         }
+    }
+
+    /// Shards with a store, which promise what they acknowledge.
+    pub fn durable(shards: u16) -> World {
+        World::durable_with(shards, |_| {})
+    }
+
+    /// The same with another configuration.
+    pub fn durable_with(shards: u16, change: impl Fn(&mut Config)) -> World {
+        World::with(shards, |config| {
+            config.durability = Durability {
+                mode: DurabilityMode::Commit,
+                prefixes: Vec::new(),
+                interval_ms: 200,
+            };
+            change(config);
+        })
+    }
+
+    /// From now on commits are answered only by [`World::commit`].
+    pub fn hold_commits(&self) {
+        self.inner.borrow_mut().is_slow = true;
+    }
+
+    /// The commits under way become durable, and what follows from that.
+    pub fn commit(&self) {
+        self.inner.borrow_mut().commit();
+    }
+
+    /// From now on commits are answered at once again.
+    pub fn release_commits(&self) {
+        self.inner.borrow_mut().is_slow = false;
+        self.commit();
+    }
+
+    /// The commits under way become durable, and nobody hears of it.
+    pub fn commit_once(&self) {
+        let mut inner = self.inner.borrow_mut();
+        for core in &mut inner.cores {
+            for commit in std::mem::take(&mut core.commits) {
+                core.store.apply(commit);
+            }
+        }
+    }
+
+    /// All records of all stores.
+    pub fn records(&self) -> Vec<shard::Change> {
+        let inner = self.inner.borrow();
+        let records = inner.cores.iter().map(|core| core.store.records());
+        records.flatten().collect()
+    }
+
+    /// All shards vanish, with every commit that is not durable, and start again.
+    pub fn crash(&self) {
+        self.inner.borrow_mut().crash();
+    }
+
+    /// Every shard is told that its store cannot write, or can again.
+    pub fn stall_stores(&self, is_stalled: bool) {
+        let mut inner = self.inner.borrow_mut();
+        for core in 0..inner.cores.len() {
+            let event = match is_stalled {
+                true => Event::StoreStalled {
+                    reason: "full".into(),
+                },
+                false => Event::StoreResumed,
+            };
+            inner.handle(core, event);
+        }
+        inner.settle();
+    }
+
+    /// Records in all stores that this finds.
+    pub fn count_records(&self, wanted: impl Fn(&shard::Change) -> bool) -> usize {
+        self.records()
+            .iter()
+            .filter(|record| wanted(record))
+            .count()
     }
 
     /// From now on `Shard::check`, which looks at all a shard has, is left out: for tests with
@@ -143,20 +222,35 @@ struct Core {
     rings: Vec<[VecDeque<Frame>; 2]>,
     /// Staged frames once did not fit.
     was_full: Vec<bool>,
-    /// Commits to confirm.
-    committed: Option<u64>,
+    config: Config,
+    store: ModelStore,
+    /// Commits to make durable and to confirm.
+    commits: Vec<Commit>,
+    is_ready: bool,
     is_stopped: bool,
 }
 
 impl Core {
-    fn new(config: Config, now: Time, shards: usize) -> Core {
+    fn new(config: Config, now: Time, store: ModelStore) -> Core {
+        let shards = config.shards as usize;
+        let mut shard = Shard::new(config.clone(), now);
+        for record in store.records() {
+            shard.recover(record).expect("what was committed is sound");
+        }
+        let is_durable = config.durability.mode != DurabilityMode::Memory;
+        if is_durable {
+            shard.begin(store.alive);
+        }
         Core {
-            shard: Shard::new(config, now),
+            config,
+            store,
+            shard,
             effects: Effects::new(shards),
             slots: Vec::new(),
             rings: (0..shards).map(|_| Default::default()).collect(),
             was_full: vec![false; shards],
-            committed: None,
+            commits: Vec::new(),
+            is_ready: !is_durable,
             is_stopped: false,
         }
     }
@@ -208,11 +302,39 @@ pub struct Inner {
     events: usize,
     /// `Shard::check` runs after every event.
     is_checked: bool,
+    /// Commits wait for [`World::commit`].
+    is_slow: bool,
 }
 
 impl Inner {
+    fn commit(&mut self) {
+        for core in 0..self.cores.len() {
+            let commits = std::mem::take(&mut self.cores[core].commits);
+            for commit in commits {
+                let sequence = commit.sequence;
+                self.cores[core].store.apply(commit);
+                self.handle(core, Event::Committed { sequence });
+            }
+        }
+        self.settle();
+    }
+
+    fn crash(&mut self) {
+        for client in &mut self.clients {
+            client.place = None;
+        }
+        let old = std::mem::take(&mut self.cores);
+        let now = self.now;
+        let again = |core: Core| Core::new(core.config, now, core.store);
+        self.cores = old.into_iter().map(again).collect();
+        self.settle();
+        assert!(self.is_slow || self.cores.iter().all(|core| core.is_ready));
+    }
+
     /// A new connection, accepted by the shards in turn.
     pub fn accept(&mut self, client: usize, listener: Listener) {
+        self.settle();
+        assert!(self.cores.iter().all(|core| core.is_ready), "not ready");
         assert!(
             self.clients[client].place.is_none(),
             "the client is connected already"
@@ -341,8 +463,12 @@ impl Inner {
             while let Some(connection) = self.cores[core].effects.next_dirty() {
                 self.send(core, connection);
             }
-            if let Some(sequence) = self.cores[core].committed.take() {
-                self.handle(core, Event::Committed { sequence });
+            if !self.is_slow {
+                for commit in std::mem::take(&mut self.cores[core].commits) {
+                    let sequence = commit.sequence;
+                    self.cores[core].store.apply(commit);
+                    self.handle(core, Event::Committed { sequence });
+                }
             }
             if !self.fill_rings(core) {
                 break;
@@ -391,9 +517,19 @@ impl Inner {
                     );
                 }
             }
-            Effect::Commit(commit) => self.cores[core].committed = Some(commit.sequence),
-            Effect::Load { .. } => panic!("there is no store"),
-            Effect::Ready | Effect::Log { .. } => {}
+            Effect::Commit(commit) => self.cores[core].commits.push(commit),
+            Effect::Load {
+                session,
+                after,
+                messages_max,
+                ..
+            } => {
+                let store = &self.cores[core].store;
+                let messages = store.load(session, after, messages_max as usize);
+                self.handle(core, Event::Loaded { session, messages });
+            }
+            Effect::Ready => self.cores[core].is_ready = true,
+            Effect::Log { .. } => {}
             Effect::Stopped => self.cores[core].is_stopped = true,
         }
     }

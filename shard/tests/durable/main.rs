@@ -1,0 +1,8 @@
+//! What is acknowledged is durable, and what was durable is there again.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acknowledged;
+mod after_a_crash;
+mod store_trouble;
