@@ -378,8 +378,10 @@ impl Shard {
         outcome: Outcome,
     ) {
         if outcome.is_refused && self.groups.by_key.contains_key(key) {
-            // It waits for the next member that connects.
+            // It waits for the next member that connects: to offer it again at once would be to
+            // ask the same member for ever.
             self.queue_in_group(key, message, &mut Ticket::unawaited());
+            self.groups.draining.retain(|draining| draining != key);
         }
         self.forget_group_queued(key, kept);
     }

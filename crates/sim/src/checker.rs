@@ -243,8 +243,11 @@ impl Checker {
                 is_rival && other.is_connect_delivered && other.gone_at.is_none()
             })
         });
+        // A 3.x client whose message cannot be kept is not told, but closed.
+        let may_be_refused =
+            self.is_tiny && truth.hello.version != Version::V5 && truth.is_owed_a_receipt();
         // Its DISCONNECT may have waited behind a message that made the shard stop reading.
-        let is_unread = is_taken_over && truth.farewell.is_some();
+        let is_unread = (is_taken_over || may_be_refused) && truth.farewell.is_some();
         self.forget(link, now, is_unread);
         let Some(truth) = &self.truths[link] else {
             return Ok(());

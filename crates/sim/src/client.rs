@@ -389,7 +389,10 @@ impl Client {
                     }),
                 );
             } else {
-                checker.ledger.messages[out.message].attempts += 1;
+                let message = &mut checker.ledger.messages[out.message];
+                message.attempts += 1;
+                // It may have been refused, and the refusal lost.
+                message.is_orphan |= world.plan.is_tiny;
                 self.send_message(world, checker, out.message, Some(packet_id), true);
             }
         }

@@ -46,8 +46,8 @@ pub struct Message {
     pub attempts: u32,
     /// A will.
     pub is_will: bool,
-    /// The publisher's session ended before the message was acknowledged, perhaps without the
-    /// publisher's knowledge: a repetition is a new message.
+    /// The publisher's session ended before the message was acknowledged, or the message was
+    /// refused, perhaps without the publisher's knowledge: a repetition is a new message.
     pub is_orphan: bool,
 }
 

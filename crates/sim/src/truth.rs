@@ -375,6 +375,11 @@ impl Truth {
         Ok(())
     }
 
+    /// Whether a PUBLISH has reached the shard and has not been acknowledged.
+    pub fn is_owed_a_receipt(&self) -> bool {
+        !self.owed.pubacks.is_empty() || !self.owed.pubrecs.is_empty()
+    }
+
     /// Whether its keep-alive allows the shard to close the connection now.
     pub fn is_silent(&self, now: Time) -> bool {
         self.keep_alive_s > 0 && now.since(self.heard_at) >= self.patience()
