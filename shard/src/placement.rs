@@ -1,13 +1,19 @@
 //! Where things live. Nothing else knows: one day the answer has a node in it.
+//!
+//! The answers are written into the files of all shards, which outlive versions of this program: so
+//! the hash function has a specification (SipHash-1-3), and a change of anything here must move
+//! records. The key keeps clients from choosing names that all live on one shard.
 
 use crate::{ShardId, topic};
-use std::hash::{BuildHasher, Hasher};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 
-/// Places topics, clients and groups on shards. The same in every shard of a process.
+/// Places topics, clients and groups on shards. The same in every shard of a process, and, by its
+/// seed, in every process that opens the same files.
 #[derive(Clone, Debug)]
 pub struct Placement {
     shards: u16,
-    state: foldhash::quality::FixedState,
+    key: (u64, u64),
 }
 
 /// Which shards must know that a filter has subscribers here.
@@ -25,18 +31,23 @@ impl Placement {
         assert!(shards >= 1 && shards as usize <= crate::limits::SHARDS_MAX);
         Placement {
             shards,
-            state: foldhash::quality::FixedState::with_seed(seed),
+            key: (mixed(seed, 1), mixed(seed, 2)),
         }
+    }
+
+    fn hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.key.0, self.key.1)
     }
 
     fn place(&self, parts: &[&[u8]]) -> ShardId {
         if self.shards == 1 {
             return ShardId(0);
         }
-        let mut hasher = self.state.build_hasher();
+        let mut hasher = self.hasher();
         for part in parts {
             hasher.write(part);
-            hasher.write_u8(0xFF);
+            // No text contains this byte, so it ends each part.
+            hasher.write(&[0xFF]);
         }
         // The high bits of the product spread evenly over the shards.
         ShardId(((u128::from(hasher.finish()) * u128::from(self.shards)) >> 64) as u16)
@@ -84,7 +95,7 @@ impl Placement {
 
     /// A number that stands for a client, and that others cannot guess.
     pub fn token(&self, client_id: &str) -> u64 {
-        let mut hasher = self.state.build_hasher();
+        let mut hasher = self.hasher();
         hasher.write(b"response");
         hasher.write(client_id.as_bytes());
         hasher.finish()
@@ -94,6 +105,14 @@ impl Placement {
     pub fn group(&self, name: &str, filter: &str) -> ShardId {
         self.place(&[name.as_bytes(), filter.as_bytes()])
     }
+}
+
+/// The number at this place of the sequence that a seed begins (splitmix64).
+fn mixed(seed: u64, place: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(place));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }
 
 /// A set of shards.
@@ -163,5 +182,32 @@ mod tests {
             counts.iter().all(|count| (800..1_200).contains(count)),
             "{counts:?}"
         );
+    }
+
+    /// Files rely on these numbers, which were computed by another implementation of SipHash-1-3.
+    /// Never change them.
+    #[test]
+    fn placement_is_the_same_for_ever() {
+        #[track_caller]
+        fn check(seed: u64, clients: [u16; 5], group: u16, token: u64) {
+            let placement = Placement::new(128, seed);
+            let names = [
+                "9f1c2ab4-0d52-4b51-8a5e-3d4d0f6a7b8c",
+                "",
+                "client-1",
+                "fleet/1/temperature",
+                "größe",
+            ];
+            assert_eq!(names.map(|name| placement.client(name).0), clients);
+            for (name, shard) in names.into_iter().zip(clients) {
+                assert_eq!(placement.retained(name).0, shard, "{name:?} as a topic");
+            }
+            assert_eq!(placement.group("workers", "jobs/+").0, group);
+            assert_eq!(placement.token("client-1"), token);
+        }
+        check(0, [90, 3, 8, 83, 71], 118, 0xd906_f3c9_73c2_b65c);
+        check(1, [67, 13, 108, 17, 123], 13, 0x60b9_1a05_42a2_7fa2);
+        let seed = 0xdead_beef_cafe_f00d;
+        check(seed, [58, 115, 115, 59, 123], 125, 0x158b_99cc_2038_9b9b);
     }
 }
