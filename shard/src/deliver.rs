@@ -469,6 +469,7 @@ impl Shard {
             return;
         }
         session.slow_since = None;
+        outbound.deferred_since = None;
         let timer = session.timer.take();
         let deferred = std::mem::take(&mut outbound.deferred);
         if let Some(timer) = timer {

@@ -11,8 +11,8 @@
 
 use crate::outbound::{Delivery, Kept, Step};
 use crate::{
-    Answer, Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, GroupKey,
-    Message, RequestId, SessionKey, ShardId, Span, StoredQueued, Time,
+    Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey,
+    Message, SessionKey, ShardId, Span, StoredQueued, Time,
 };
 use mqtt_v5_codec::PacketId;
 use std::collections::VecDeque;
@@ -23,8 +23,7 @@ use std::sync::Arc;
 struct HeldAnswer {
     sequence: u64,
     to: ShardId,
-    request: RequestId,
-    answer: Answer,
+    frame: Frame,
 }
 
 /// The longest time without a commit while a shard runs.
@@ -281,23 +280,12 @@ impl Durable {
         self.forget(kept, removal, now);
     }
 
-    /// Answers a request of another shard once the batch is durable; `None` if it is already, or
-    /// nothing waits for it.
-    pub fn hold_answer(&mut self, sequence: u64, to: ShardId, request: RequestId, answer: Answer) {
-        self.answers.push_back(HeldAnswer {
-            sequence,
-            to,
-            request,
-            answer,
-        });
-    }
-
     /// The next answer that may be given.
-    fn pop_answer(&mut self) -> Option<(ShardId, RequestId, Answer)> {
+    fn pop_answer(&mut self) -> Option<(ShardId, Frame)> {
         let held = self
             .answers
             .pop_front_if(|held| held.sequence <= self.committed)?;
-        Some((held.to, held.request, held.answer))
+        Some((held.to, held.frame))
     }
 
     /// Whether whoever adds to the batch should be paused.
@@ -390,8 +378,8 @@ impl crate::Shard {
         self.durable.committed = sequence;
         self.durable.is_under_way = false;
         effects.release(sequence);
-        while let Some((to, request, answer)) = self.durable.pop_answer() {
-            self.reply(to, request, answer, effects);
+        while let Some((to, frame)) = self.durable.pop_answer() {
+            self.tell(to, frame, effects);
         }
         for connection in std::mem::take(&mut self.durable.paused) {
             self.resume(connection, crate::shard::pause::STORE, effects);
@@ -405,18 +393,31 @@ impl crate::Shard {
     }
 
     /// Answers a request of another shard, once the batch is durable if one is named.
-    pub(crate) fn reply_when_durable(
+    pub(crate) fn tell_when_durable(
         &mut self,
-        batch: u64,
+        sequence: u64,
         to: ShardId,
-        request: RequestId,
-        answer: Answer,
+        frame: Frame,
         effects: &mut Effects,
     ) {
-        if self.durable.is_committed(batch) {
-            self.reply(to, request, answer, effects);
-        } else {
-            self.durable.hold_answer(batch, to, request, answer);
+        if self.durable.is_committed(sequence) {
+            return self.tell(to, frame, effects);
+        }
+        let answers = &mut self.durable.answers;
+        // Sequences rise, but for answers that waited elsewhere: two batches at most.
+        let at = answers.partition_point(|held| held.sequence <= sequence);
+        let held = HeldAnswer {
+            sequence,
+            to,
+            frame,
+        };
+        answers.insert(at, held);
+    }
+
+    fn tell(&mut self, to: ShardId, frame: Frame, effects: &mut Effects) {
+        match frame {
+            Frame::Reply { .. } => effects.push_frame(to, frame),
+            frame => self.lanes.send(to, frame, effects),
         }
     }
 }

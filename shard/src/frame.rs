@@ -125,6 +125,15 @@ pub enum Frame {
         /// The topic to go on after.
         after: Option<String>,
     },
+    /// What has come of a request that was answered with [`Answer::Later`].
+    Settled {
+        /// Which request, in the receiver's numbering.
+        request: RequestId,
+        /// As in [`Answer::Accepted`].
+        matched: bool,
+        /// As in [`Answer::Accepted`].
+        is_refused: bool,
+    },
     /// All that the sender recovered has been announced, and confirmed.
     Begun,
     /// To shard 0: what the sender has counted.
@@ -148,6 +157,9 @@ pub enum Answer {
         /// Some subscriber could not be given it, since it cannot be kept.
         is_refused: bool,
     },
+    /// The message is taken, but a subscriber is too slow for it to be accepted now:
+    /// [`Frame::Settled`] follows. The credit is free, so that others need not wait.
+    Later,
     /// The member cannot take the message: it is not connected, or gone.
     Declined,
     /// The retained message is kept or forgotten.
@@ -191,6 +203,7 @@ impl Frame {
             Frame::RouteRemove { .. }
             | Frame::GroupLeave { .. }
             | Frame::GroupPresence { .. }
+            | Frame::Settled { .. }
             | Frame::Begun
             | Frame::Counted(_)
             | Frame::Reply { .. } => None,
@@ -216,6 +229,7 @@ impl Frame {
             Frame::GroupDeliver { .. }
             | Frame::Retain { .. }
             | Frame::RetainedRead { .. }
+            | Frame::Settled { .. }
             | Frame::Reply { .. } => 2,
         }
     }

@@ -38,7 +38,8 @@ impl Shard {
                 self.keep_retained(&mut LazyMessage::of(&message), &mut ticket);
                 let is_refused = ticket.is_refused;
                 let answer = Answer::Retained { is_refused };
-                self.reply_when_durable(ticket.batch, from, request, answer, effects);
+                let reply = Frame::Reply { request, answer };
+                self.tell_when_durable(ticket.batch, from, reply, effects);
             }
             Frame::RouteAdd { request, filters } => {
                 self.on_route_add(from, request, &filters, effects);
@@ -87,6 +88,19 @@ impl Shard {
             } => {
                 self.on_retained_read(from, request, &filter, after.as_deref(), effects);
             }
+            Frame::Settled {
+                request,
+                matched,
+                is_refused,
+            } => {
+                let (id, _) = request.parts();
+                let outcome = Outcome {
+                    matched,
+                    is_refused,
+                    ..Outcome::default()
+                };
+                self.answer_pending(id, outcome, effects);
+            }
             Frame::Begun => self.beginning.others_ready += 1,
             Frame::Counted(counters) => self.sys.on_counted(from, *counters),
         }
@@ -114,6 +128,7 @@ impl Shard {
                 };
                 self.answer_pending(id, outcome, effects);
             }
+            Answer::Later => self.mark_late(id, effects),
             Answer::RouteAdded | Answer::GroupJoined => {
                 self.answer_pending(id, Outcome::default(), effects);
             }

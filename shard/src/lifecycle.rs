@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Never expires.
 const FOR_EVER: u32 = u32::MAX;
 
+/// How many times `slow_subscriber_ms` a subscriber may hold up others while it does move.
+const PATIENCE: u64 = 3;
+
 /// When a session ends whose client left at this time.
 pub(crate) fn expires(left: Time, expiry_s: u32) -> Option<Time> {
     (expiry_s != FOR_EVER).then(|| left + Span::from_s(u64::from(expiry_s)))
@@ -155,7 +158,11 @@ impl Shard {
         let limit = Span::from_ms(self.config.limits.slow_subscriber_ms);
         let live = self.sessions.at_mut(index);
         let Some(since) = live.slow_since else { return };
-        if since + limit <= self.now {
+        // One that moves may take longer, but not for ever: somebody's acknowledgement waits.
+        let outbound = live.outbound.as_ref();
+        let first = outbound.and_then(|outbound| outbound.deferred_since);
+        let patience = Span(limit.0 * PATIENCE);
+        if since + limit <= self.now || first.is_some_and(|at| at + patience <= self.now) {
             live.slow_since = None;
             self.counters.slow_subscribers_closed += 1;
             let detail = "messages are not acknowledged fast enough";

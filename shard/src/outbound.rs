@@ -5,10 +5,10 @@
 //! `in_flight_max` and the client's Receive Maximum, and by `queue_messages_max` and
 //! `queue_bytes_max`.
 
-use crate::SessionKey;
 use crate::frame::GroupKey;
 use crate::message::Message;
 use crate::queue::Spilled;
+use crate::{SessionKey, Time};
 use mqtt_v5_codec::{PacketId, QoS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -206,6 +206,8 @@ pub struct Outbound {
     pub spilled: Spilled,
     /// Publishes whose acknowledgement waits until this queue has room (see `pending.rs`).
     pub deferred: Vec<u32>,
+    /// When the first of them began to wait.
+    pub deferred_since: Option<Time>,
     /// `Connection` output was full when the queue was last pumped.
     pub waits_for_output: bool,
     /// QoS 2 messages that it has and that their publishers may send again.
@@ -225,6 +227,7 @@ impl Default for Outbound {
             queue_bytes: 0,
             spilled: Spilled::default(),
             deferred: Vec::new(),
+            deferred_since: None,
             waits_for_output: false,
             seen: Seen::default(),
             next_packet_id: 1,

@@ -94,6 +94,8 @@ pub struct Pending {
     pub awaiting: u32,
     /// What the answers so far say together.
     pub outcome: Outcome,
+    /// Whoever waits for it has been told that it may take long.
+    pub is_late: bool,
 }
 
 /// What has come of a publish.
@@ -190,6 +192,7 @@ impl PendingTable {
                 origin,
                 awaiting,
                 outcome: Outcome::default(),
+                is_late: false,
             })
             .0
     }
@@ -197,6 +200,13 @@ impl PendingTable {
     /// Lets an entry await more answers.
     pub fn await_more(&mut self, id: u32, more: u32) {
         self.entries.at_mut(id).awaiting += more;
+    }
+
+    /// Notes that an entry may take long. Returns its origin the first time.
+    pub fn mark_late(&mut self, id: u32) -> Option<&Origin> {
+        let entry = self.entries.at_mut(id);
+        let is_first = !std::mem::replace(&mut entry.is_late, true);
+        is_first.then_some(&entry.origin)
     }
 
     /// One awaited answer has come; returns the entry if it was the last.

@@ -475,8 +475,33 @@ impl Shard {
 
     /// One awaited answer has come.
     pub(crate) fn answer_pending(&mut self, id: u32, answer: Outcome, effects: &mut Effects) {
-        if let Some(pending) = self.pending.answer(id, answer) {
-            self.settle(pending.origin, pending.outcome, effects);
+        let Some(pending) = self.pending.answer(id, answer) else {
+            return;
+        };
+        let outcome = pending.outcome;
+        match pending.origin {
+            Origin::Shard { to, request } if pending.is_late => {
+                let settled = Frame::Settled {
+                    request,
+                    matched: outcome.matched,
+                    is_refused: outcome.is_refused,
+                };
+                self.tell_when_durable(outcome.batch, to, settled, effects);
+            }
+            origin => self.settle(origin, outcome, effects),
+        }
+    }
+
+    /// An entry waits for a slow subscriber: a shard that asked gets its credit back meanwhile.
+    pub(crate) fn mark_late(&mut self, id: u32, effects: &mut Effects) {
+        match self.pending.mark_late(id) {
+            Some(&Origin::Shard { to, request }) => {
+                self.reply(to, request, Answer::Later, effects);
+            }
+            Some(&Origin::GroupOffer { parent, .. } | &Origin::Forward { parent }) => {
+                self.mark_late(parent, effects);
+            }
+            _ => {}
         }
     }
 
@@ -506,7 +531,8 @@ impl Shard {
                     matched: outcome.matched,
                     is_refused: outcome.is_refused,
                 };
-                self.reply_when_durable(outcome.batch, to, request, answer, effects);
+                let reply = Frame::Reply { request, answer };
+                self.tell_when_durable(outcome.batch, to, reply, effects);
             }
             Origin::Announcement { filters } => self.on_announced(&filters, effects),
             Origin::GroupJoin { wait } => self.suback_step(wait, effects),

@@ -126,6 +126,7 @@ impl Shard {
             outbound.deferred.push(pending);
             if session.slow_since.is_none() {
                 session.slow_since = Some(self.now);
+                outbound.deferred_since = Some(self.now);
                 let at = self.now + Span::from_ms(limits.slow_subscriber_ms);
                 debug_assert!(
                     session.timer.is_none(),
@@ -133,6 +134,7 @@ impl Shard {
                 );
                 session.timer = Some(self.timers.schedule(at, TimerKey::Session(index)));
             }
+            self.mark_late(pending, effects);
         }
     }
 
