@@ -161,17 +161,15 @@ impl Shard {
         // One that moves may take longer, but not for ever: somebody's acknowledgement waits.
         let outbound = live.outbound.as_ref();
         let first = outbound.and_then(|outbound| outbound.deferred_since);
-        let patience = Span(limit.0 * PATIENCE);
-        if since + limit <= self.now || first.is_some_and(|at| at + patience <= self.now) {
+        let last = first.map(|first| first + Span(limit.0 * PATIENCE));
+        let end = last.map_or(since + limit, |last| last.min(since + limit));
+        if end <= self.now {
             live.slow_since = None;
             self.counters.slow_subscribers_closed += 1;
             let detail = "messages are not acknowledged fast enough";
             return self.disconnect(connection, ReasonCode::QuotaExceeded, detail, effects);
         }
-        live.timer = Some(
-            self.timers
-                .schedule(since + limit, TimerKey::Session(index)),
-        );
+        live.timer = Some(self.timers.schedule(end, TimerKey::Session(index)));
     }
 
     /// Ends a session: its will goes out if it is still due, what it held for a group goes back,

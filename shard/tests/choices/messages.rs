@@ -404,7 +404,7 @@ fn choices_slow_subscriber_holds_back_its_publisher_until_it_moves() {
         // One in flight and ten in the queue are acknowledged, no more.
         assert_eq!(publisher.drain().len(), 11);
         for n in 1..=30 {
-            w.advance(4);
+            w.advance_ms(400);
             assert_eq!(slow.receive().text(), n.to_string());
         }
         slow.expect_nothing();
@@ -417,6 +417,51 @@ fn choices_slow_subscriber_holds_back_its_publisher_until_it_moves() {
             })
             .collect();
         assert_eq!(ids, (12..=30).collect::<Vec<u16>>(), "in their order");
+    }
+}
+
+#[test]
+fn choices_slow_subscriber_that_moves_is_given_three_times_as_long() {
+    for shards in [1, 2] {
+        let w = World::with_limits(shards, small_queues);
+        let (slow, publisher) = slow_subscriber(&w, 1);
+        assert_eq!(publisher.drain().len(), 11);
+        for n in 1..=4 {
+            assert_eq!(slow.receive().text(), n.to_string());
+            w.advance(4);
+        }
+        slow.message();
+        slow.expect_disconnect(ReasonCode::QuotaExceeded);
+        assert_eq!(publisher.drain().len(), 19);
+    }
+}
+
+#[test]
+fn choices_slow_subscriber_does_not_hold_up_what_others_send_each_other() {
+    let w = World::with_limits(2, small_queues);
+    w.leave_out_checks();
+    let slow = w.client(V5, "slow");
+    slow.connect_with(|connect| connect.receive_maximum(1));
+    slow.subscribe("slow", 1);
+    // More than a lane has credits.
+    let publishers: Vec<Client> = (0..40)
+        .map(|n| w.connected(V5, &format!("publisher {n}")))
+        .collect();
+    for publisher in &publishers {
+        for _ in 0..50 {
+            publisher.publish_with(PublishPacket::new("slow", "x").qos(1));
+        }
+        publisher.drain();
+    }
+    let others: Vec<Client> = (0..10)
+        .map(|n| w.connected(V5, &format!("other {n}")))
+        .collect();
+    for other in &others {
+        other.subscribe("quick", 1);
+        assert_eq!(other.publish("quick", "x", 0), ReasonCode::Success);
+        let message = other.receive();
+        assert_eq!(message.text(), "x");
+        assert_eq!(other.unsubscribe(&["quick"]), [0]);
     }
 }
 
