@@ -169,6 +169,7 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 pub(crate) struct Watch {
     syncs: AtomicU64,
     written_bytes: AtomicU64,
+    file_bytes: AtomicU64,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -179,6 +180,11 @@ impl Watch {
 
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long the file is, holes included.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn failure(&self) -> Option<Failure> {
@@ -210,7 +216,11 @@ impl Watched {
 
 impl StorageBackend for Watched {
     fn len(&self) -> io::Result<u64> {
-        self.watch.note(Operation::Length, self.inner.len())
+        let result = self.inner.len();
+        if let Ok(len) = result {
+            self.watch.file_bytes.store(len, Ordering::Relaxed);
+        }
+        self.watch.note(Operation::Length, result)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -219,8 +229,11 @@ impl StorageBackend for Watched {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.watch
-            .note(Operation::SetLength, self.inner.set_len(len))
+        let result = self.inner.set_len(len);
+        if result.is_ok() {
+            self.watch.file_bytes.store(len, Ordering::Relaxed);
+        }
+        self.watch.note(Operation::SetLength, result)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -54,25 +54,34 @@ pub(crate) struct Batch<'a> {
     group_queued: Rows<Vec<u8>, &'a Message>,
     /// When the last commit was made.
     pub(crate) at: Option<Time>,
-    /// How many changes there were.
-    pub(crate) changes: u64,
 }
 
 impl<'a> Batch<'a> {
+    /// Of nothing that was made at this time.
+    pub(crate) fn empty(at: Option<Time>) -> Batch<'a> {
+        Batch {
+            at,
+            ..Batch::default()
+        }
+    }
+
     /// Of commits in their order.
     pub(crate) fn of(commits: &'a [Commit]) -> Batch<'a> {
         let mut batch = Batch::default();
         for commit in commits {
-            batch.at = Some(commit.at);
-            for change in &commit.changes {
-                batch.add(change);
-            }
+            batch.add_commit(commit);
         }
         batch
     }
 
+    pub(crate) fn add_commit(&mut self, commit: &'a Commit) {
+        self.at = Some(commit.at);
+        for change in &commit.changes {
+            self.add(change);
+        }
+    }
+
     pub(crate) fn add(&mut self, change: &'a Change) {
-        self.changes += 1;
         match change {
             Change::Void => {}
             Change::PutSession(session) => {

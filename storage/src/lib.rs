@@ -7,6 +7,7 @@
 
 mod backend;
 mod batch;
+mod copy;
 mod error;
 mod header;
 mod load;
@@ -14,8 +15,11 @@ mod open;
 mod records;
 #[cfg(test)]
 mod records_tests;
+mod space;
 mod store;
 mod tables;
+mod worker;
+mod worker_thread;
 
 pub use backend::Source;
 pub use error::StoreError;
@@ -24,4 +28,6 @@ pub use load::Loaded;
 pub use records::BadRecord;
 /// What a file is to redb; the simulator has one of its own.
 pub use redb::StorageBackend;
+pub use space::Reserve;
 pub use store::{Store, StoreOptions};
+pub use worker::{StoreEvent, Worker, WorkerControl, WorkerCounts, WorkerHandle, WorkerOptions};

@@ -191,36 +191,52 @@ fn rows<K: Key + 'static, V: Value + 'static>(
     Ok(count)
 }
 
-/// Part of a session's queue: the rows after a position, at most so many messages, and no further
-/// once there are so many bytes.
+/// Part of a session's queue, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueuePart {
+    /// Whose.
+    pub(crate) session: SessionKey,
+    /// Only positions above this one.
+    pub(crate) after: u64,
+    /// At most so many.
+    pub(crate) messages_max: u32,
+    /// No further once there are so many bytes, but at least one message.
+    pub(crate) bytes_max: u32,
+}
+
+/// The messages of a part, in order.
 pub(crate) fn load_queue(
     transaction: &ReadTransaction,
-    session: SessionKey,
-    after: u64,
-    messages_max: u32,
-    bytes_max: u32,
+    part: QueuePart,
+) -> Result<Vec<StoredQueued>, Stop> {
+    match transaction.open_table(QUEUED) {
+        Ok(table) => load_queue_of(&table, part),
+        Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same, also within a transaction that writes.
+pub(crate) fn load_queue_of(
+    table: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    part: QueuePart,
 ) -> Result<Vec<StoredQueued>, Stop> {
     let mut messages = Vec::new();
-    let Some(first) = after.checked_add(1) else {
+    let Some(first) = part.after.checked_add(1) else {
         return Ok(messages);
-    };
-    let table = match transaction.open_table(QUEUED) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(messages),
-        Err(error) => return Err(error.into()),
     };
     let mut bytes = 0;
     let mut group = None;
-    let [first, last] = [first, u64::MAX].map(|position| queued_key(session, position));
+    let [first, last] = [first, u64::MAX].map(|position| queued_key(part.session, position));
     let range = table.range::<&[u8; 16]>(&first..=&last)?;
-    for row in range.take(messages_max as usize) {
+    for row in range.take(part.messages_max as usize) {
         let (key, value) = row?;
         let bad = |error| Stop::BadRecord("queued".to_owned(), error);
         let (session, position) = read_queued_key(key.value()).map_err(bad)?;
         let queued = decode_queued(session, position, value.value(), &mut group).map_err(bad)?;
         bytes += queued.message.as_ref().map_or(0, |message| message.bytes());
         messages.push(queued);
-        if bytes >= bytes_max as usize {
+        if bytes >= part.bytes_max as usize {
             break;
         }
     }

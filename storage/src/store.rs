@@ -7,14 +7,14 @@ use crate::StoreError;
 use crate::backend::{Source, Watch};
 use crate::batch::Batch;
 use crate::header::FileHeader;
-use crate::load::{self, Loaded, Stop, Take};
+use crate::load::{self, Loaded, QueuePart, Stop, Take};
 use crate::open::{
     error_of, open_database, read_alive, read_header, sync_directory, write_header,
     write_transaction,
 };
 use crate::tables::{META, META_ALIVE};
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase};
-use shard::{Commit, SessionKey, StoredQueued};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use shard::{Commit, SessionKey, StoredQueued, Time};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,6 +48,9 @@ pub struct Store {
     /// `None` only while a reopening has failed.
     database: Option<Database>,
     watch: Arc<Watch>,
+    /// Before the last reopening.
+    syncs_before: u64,
+    written_bytes_before: u64,
 }
 
 impl Store {
@@ -75,6 +78,8 @@ impl Store {
             header,
             database: Some(database),
             watch,
+            syncs_before: 0,
+            written_bytes_before: 0,
         })
     }
 
@@ -96,6 +101,8 @@ impl Store {
             header: *header,
             database: Some(database),
             watch,
+            syncs_before: 0,
+            written_bytes_before: 0,
         })
     }
 
@@ -120,10 +127,21 @@ impl Store {
         batch: &Batch<'_>,
         durability: Durability,
     ) -> Result<(), StoreError> {
+        self.transact(durability, |transaction| {
+            batch.write(transaction)?;
+            Ok(batch.at)
+        })
+    }
+
+    /// All that `write` does, or nothing; `write` says when what it writes was made.
+    pub(crate) fn transact(
+        &mut self,
+        durability: Durability,
+        write: impl FnOnce(&WriteTransaction) -> Result<Option<Time>, Stop>,
+    ) -> Result<(), StoreError> {
         let quick_repair = self.options.quick_repair;
         write_transaction(self.database()?, durability, quick_repair, |transaction| {
-            batch.write(transaction)?;
-            if let Some(at) = batch.at {
+            if let Some(at) = write(transaction)? {
                 let mut meta = transaction.open_table(META)?;
                 meta.insert(META_ALIVE, at.0.to_be_bytes().as_slice())?;
             }
@@ -155,7 +173,13 @@ impl Store {
         bytes_max: u32,
     ) -> Result<Vec<StoredQueued>, StoreError> {
         self.read(|transaction| {
-            load::load_queue(transaction, session, after, messages_max, bytes_max)
+            let part = QueuePart {
+                session,
+                after,
+                messages_max,
+                bytes_max,
+            };
+            load::load_queue(transaction, part)
         })
     }
 
@@ -178,6 +202,8 @@ impl Store {
         // Two at once would lock each other out.
         self.database = None;
         let (database, watch) = open_database(&self.source, self.options, false)?;
+        self.syncs_before += self.watch.syncs();
+        self.written_bytes_before += self.watch.written_bytes();
         self.database = Some(database);
         self.watch = watch;
         Ok(())
@@ -188,14 +214,19 @@ impl Store {
         self.database.is_none() || self.watch.failure().is_some()
     }
 
-    /// How often the file has been synced since it was opened.
+    /// How often the file has been synced so far.
     pub fn syncs(&self) -> u64 {
-        self.watch.syncs()
+        self.syncs_before + self.watch.syncs()
     }
 
-    /// Bytes written to the file since it was opened.
+    /// Bytes written to the file so far.
     pub fn written_bytes(&self) -> u64 {
-        self.watch.written_bytes()
+        self.written_bytes_before + self.watch.written_bytes()
+    }
+
+    /// How long the file is. It may take less room on disk, since redb lengthens it ahead of time.
+    pub fn file_bytes(&self) -> u64 {
+        self.watch.file_bytes()
     }
 
     /// Closes the file so that the next opening finds everything in order.
@@ -204,6 +235,17 @@ impl Store {
             return Ok(());
         };
         database.close().map_err(|error| self.error(error.into()))
+    }
+
+    pub(crate) fn options(&self) -> StoreOptions {
+        self.options
+    }
+
+    /// Says what an error of this file means, wherever it turns up.
+    pub(crate) fn namer(&self) -> impl Fn(Stop) -> StoreError + Send + 'static {
+        let name = self.source.name().to_owned();
+        let watch = Arc::clone(&self.watch);
+        move |stop| error_of(&name, watch.failure(), stop)
     }
 
     pub(crate) fn error(&self, stop: Stop) -> StoreError {
