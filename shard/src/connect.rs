@@ -213,8 +213,6 @@ impl Shard {
         connection.stage = Stage::Open(session);
         connection.keep_alive_s = keep_alive_s;
         connection.send_window = receive_maximum.min(limits.in_flight_max);
-        connection.wants_problem_information =
-            properties.request_problem_information.unwrap_or(true);
         if aliases_out.is_some() {
             connection.extra_mut().aliases_out = aliases_out;
         }

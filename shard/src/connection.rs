@@ -37,8 +37,6 @@ pub struct Connection {
     pub listener: Listener,
     /// Why the shard does not want to read (bits of `shard::pause`); what arrives is then kept.
     pub paused_for: u8,
-    /// v5: whether reason strings and user properties are welcome on every packet.
-    pub wants_problem_information: bool,
     /// Seconds; 0 for none.
     pub keep_alive_s: u16,
     /// The client's Receive Maximum, at most ours for it.
@@ -98,7 +96,6 @@ impl Connection {
             version: Version::V311,
             listener,
             paused_for: 0,
-            wants_problem_information: true,
             keep_alive_s: 0,
             send_window: u16::MAX,
             packet_bytes_max: u32::MAX,

@@ -10,7 +10,7 @@ use crate::message::{LazyMessage, MessageView, Publisher};
 use crate::outbound::{Delivery, InFlight, Kept, Step, SubscriptionIds};
 use crate::pending::{Outcome, Ticket};
 use crate::session::Session;
-use crate::shard::Shard;
+use crate::shard::{STEPS_PER_TICK, Shard};
 use crate::subscriptions::Grant;
 use crate::{ConnectionId, Effects, SessionId};
 use http::Opcode;
@@ -204,6 +204,7 @@ impl Shard {
             return;
         }
         ticket.matched = true;
+        let is_overtaking = session.reads.is_some() && lazy.view.retain && !target.is_retained;
         // It may have expired on its way here. [MQTT-3.3.2-5]
         if lazy.view.is_expired(self.now) {
             self.counters.dropped_expired += 1;
@@ -214,6 +215,10 @@ impl Shard {
         } else {
             target.ids
         };
+        if is_overtaking {
+            self.note_overtaking(target.session, lazy.view.topic);
+        }
+        let session = self.sessions.at_mut(target.session);
         let qos = lazy.view.qos.min(target.options.qos);
         let retain = target.is_retained || (lazy.view.retain && target.options.retain_as_published);
         let key = session.kept_key().filter(|_| qos > QoS::AtMostOnce);
@@ -312,6 +317,7 @@ impl Shard {
     /// Sends what the window has room for: first what must be sent again, then the queue.
     pub(crate) fn pump(&mut self, index: u32, effects: &mut Effects) {
         self.templates.clear();
+        let mut expired = 0;
         loop {
             let session = self.sessions.at_mut(index);
             let Some(connection) = session.connection else {
@@ -337,6 +343,11 @@ impl Shard {
                 self.send_again(index, connection, effects);
                 continue;
             }
+            if expired >= STEPS_PER_TICK {
+                let generation = self.sessions.generation(index);
+                self.pumping.push_back(SessionId { index, generation });
+                return;
+            }
             let popped = outbound.pop_queue();
             if outbound.wants_more() {
                 self.durable.want_load(index);
@@ -346,6 +357,7 @@ impl Shard {
             self.counters.stored_bytes -= queued.message.bytes() as u64;
             if queued.message.view().is_expired(self.now) {
                 self.counters.dropped_expired += 1;
+                expired += 1;
                 if let Some(key) = key {
                     self.durable.forget_queued(key, queued.kept, self.now);
                 }

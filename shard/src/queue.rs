@@ -178,6 +178,15 @@ impl Shard {
         true
     }
 
+    /// Goes on where very many messages had expired.
+    pub(crate) fn pump_on(&mut self, effects: &mut Effects) {
+        if let Some(id) = self.pumping.pop_front()
+            && self.sessions.get(id.index, id.generation).is_some()
+        {
+            self.pump(id.index, effects);
+        }
+    }
+
     /// Asks the store for more of the queues that ran short of messages in memory.
     pub(crate) fn load_spilled(&mut self, effects: &mut Effects) {
         for index in self.durable.take_wanted_loads() {

@@ -25,6 +25,9 @@ const PAGE_WORK_MAX: usize = 4_096;
 const PAGES_PER_TURN: usize = 8;
 /// Output beyond which reading on waits, in bytes.
 const OUTPUT_BYTES: usize = 256 * 1_024;
+/// Topics remembered that overtook one page. With more, a client may be sent an old retained
+/// message, marked as such, after a new one.
+const OVERTAKEN_MAX: usize = 1_024;
 /// Queued messages beyond which reading on waits.
 const QUEUE_MESSAGES: usize = 1_024;
 
@@ -258,6 +261,18 @@ impl Shard {
         self.reading.push_back(SessionId { index, generation });
     }
 
+    /// A retained message is delivered as it comes, while a page that may hold an older one of its
+    /// topic is on its way.
+    pub(crate) fn note_overtaking(&mut self, index: u32, topic: &str) {
+        let reads = self.sessions.at_mut(index).reads.as_mut();
+        let read = reads.and_then(|reads| reads.front_mut());
+        if let Some(read) = read.filter(|read| read.is_waiting)
+            && read.overtaken.len() < OVERTAKEN_MAX
+        {
+            read.overtaken.push(topic.into());
+        }
+    }
+
     /// A page has come from another shard.
     pub(crate) fn on_retained_page(
         &mut self,
@@ -291,6 +306,7 @@ impl Shard {
             .and_then(|reads| reads.front_mut())
             .expect("a page is read for someone");
         let (options, ids) = (read.options, [read.subscription_id]);
+        let overtaken = std::mem::take(&mut read.overtaken);
         let filter = Arc::clone(&read.filter);
         let is_done = advance(read, next);
         if is_done {
@@ -311,6 +327,10 @@ impl Shard {
         let mut ticket = Ticket::unawaited();
         let me = self.config.shard;
         for message in &messages {
+            let topic = message.view().topic;
+            if overtaken.iter().any(|newer| **newer == *topic) {
+                continue;
+            }
             // [MQTT-3.8.3-3]
             if options.no_local && is_own(&self.sessions, me, message.publisher, index) {
                 continue;

@@ -93,6 +93,9 @@ pub struct RetainedRead {
     pub after: Option<String>,
     /// A page has been asked for and has not come.
     pub is_waiting: bool,
+    /// Topics whose newer retained message has been delivered as it came while a page is on its
+    /// way: what the page says of them is old.
+    pub overtaken: Vec<Box<str>>,
 }
 
 impl Session {

@@ -85,6 +85,8 @@ pub struct Shard {
     pub(crate) ending: VecDeque<u32>,
     /// Connections that may be read again and have not gone on yet.
     pub(crate) resumed: VecDeque<ConnectionId>,
+    /// Sessions in whose queue very many messages have expired.
+    pub(crate) pumping: VecDeque<SessionId>,
     /// Sessions that read retained messages and used up their turn.
     pub(crate) reading: VecDeque<SessionId>,
     /// Slot number from which a graceful stop goes on.
@@ -130,6 +132,7 @@ impl Shard {
             sys: Sys::new(&config, now),
             ending: VecDeque::new(),
             resumed: VecDeque::new(),
+            pumping: VecDeque::new(),
             reading: VecDeque::new(),
             stopping: None,
             has_stopped: false,
@@ -188,6 +191,7 @@ impl Shard {
             || !self.ending.is_empty()
             || !self.resumed.is_empty()
             || !self.reading.is_empty()
+            || !self.pumping.is_empty()
             || self.durable.wants_load()
             || self.groups.wants_turn()
             || (self.stopping.is_some() && !self.has_stopped && !self.durable.is_under_way())
@@ -416,6 +420,7 @@ impl Shard {
         }
         self.expire_retained();
         self.read_on(effects);
+        self.pump_on(effects);
         self.drain_groups(effects);
         self.end_some_sessions(effects);
         self.stop_some_connections(effects);

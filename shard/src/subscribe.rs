@@ -226,6 +226,7 @@ impl Shard {
                 last,
                 after: None,
                 is_waiting: false,
+                overtaken: Vec::new(),
             });
         }
     }
