@@ -44,6 +44,8 @@ counters! {
     commits,
     /// Changes in them.
     commit_changes,
+    /// Gauge: 1 while the store cannot write.
+    stores_stalled,
     /// Messages dropped because the publisher may not publish there.
     dropped_not_authorized,
     /// Messages dropped between shards at QoS 0.

@@ -11,7 +11,7 @@
 
 use crate::outbound::{Delivery, Kept, Step};
 use crate::{
-    Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey,
+    Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey, Level,
     Message, SessionKey, ShardId, Span, StoredQueued, Time,
 };
 use mqtt_v5_codec::PacketId;
@@ -384,6 +384,28 @@ impl crate::Shard {
         for connection in std::mem::take(&mut self.durable.paused) {
             self.resume(connection, crate::shard::pause::STORE, effects);
         }
+    }
+
+    /// The store cannot write: from now on what would have to be kept is refused.
+    pub(crate) fn on_store_stalled(&mut self, reason: &str, effects: &mut Effects) {
+        self.durable.is_stalled = true;
+        self.counters.stores_stalled = 1;
+        effects.push(Effect::Log {
+            level: Level::Warn,
+            text: format!(
+                "the store cannot write ({reason}): what has to be kept is refused until it can"
+            ),
+        });
+    }
+
+    /// The store writes again.
+    pub(crate) fn on_store_resumed(&mut self, effects: &mut Effects) {
+        self.durable.is_stalled = false;
+        self.counters.stores_stalled = 0;
+        effects.push(Effect::Log {
+            level: Level::Info,
+            text: "the store writes again".into(),
+        });
     }
 
     /// Holds back what is sent to a connection from here on until what has been promised so far is

@@ -91,7 +91,7 @@ impl Shard {
             // Rather nothing than a value that is no longer true.
             return self.forget_retained(topic, is_promised);
         }
-        if self.durable.is_on() {
+        if self.keeps_retained(topic) {
             let message = Arc::clone(&message);
             self.durable
                 .push(Change::PutRetained { message }, is_promised, self.now);
@@ -102,10 +102,15 @@ impl Shard {
         }
     }
 
+    /// What the broker says of itself is said anew by the next one.
+    fn keeps_retained(&self, topic: &str) -> bool {
+        self.durable.is_on() && !topic.starts_with("$SYS/")
+    }
+
     fn forget_retained(&mut self, topic: &str, is_promised: bool) {
         if let Some(old) = self.retained.remove(topic) {
             self.retained_bytes -= old.bytes();
-            if self.durable.is_on() {
+            if self.keeps_retained(topic) {
                 let topic = topic.into();
                 self.durable
                     .push(Change::RemoveRetained { topic }, is_promised, self.now);

@@ -1,5 +1,9 @@
 //! `$SYS/broker/…`: what the broker says about itself, under the names that mosquitto uses.
 //!
+//! Beside mosquitto's there are `storage/commits` and `storage/changes` (both since start),
+//! `storage/refused` (requests refused because the store could not write) and `storage/stalled` (how
+//! many shards' stores cannot write now). None of it is kept in the store.
+//!
 //! Every shard counts for itself and tells shard 0, which adds up and publishes at each interval.
 
 use crate::counters::Counters;
@@ -114,6 +118,10 @@ impl Sys {
             ("publish/bytes/sent", total.publish_bytes_sent),
             ("bytes/received", total.bytes_received),
             ("bytes/sent", total.bytes_sent),
+            ("storage/commits", total.commits),
+            ("storage/changes", total.commit_changes),
+            ("storage/refused", total.refused_store),
+            ("storage/stalled", total.stores_stalled),
         ] {
             rows.push((topic.into(), value.to_string()));
         }

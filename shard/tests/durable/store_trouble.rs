@@ -77,3 +77,21 @@ fn a_full_queue_keeps_to_its_policy() {
         assert_eq!(texts, expected, "{policy:?}");
     }
 }
+
+#[test]
+fn sys_says_what_the_store_does_and_is_not_kept() {
+    let w = World::durable_with(3, |config| config.limits.sys_interval_s = 1);
+    durable_client(&w, "a").subscribe("t", 1);
+    w.stall_stores(true);
+    w.advance(3);
+    let reader = w.connected(V5, "reader");
+    let value = |topic: &str| {
+        reader.subscribe(&format!("$SYS/broker/storage/{topic}"), 0);
+        reader.message().text().parse::<u64>().unwrap()
+    };
+    assert_eq!(value("stalled"), 3);
+    assert!(value("commits") >= 2);
+    assert!(value("changes") >= 2);
+    let retained = |r: &shard::Change| matches!(r, shard::Change::PutRetained { .. });
+    assert_eq!(w.count_records(retained), 0);
+}
