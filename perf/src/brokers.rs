@@ -1,6 +1,6 @@
 //! Starts a broker on a core of its own, configured so that nothing is dropped, and ends it.
 //!
-//! All are anonymous and keep nothing on disk. In-flight and queue limits are raised; rumqttd gets
+//! All are anonymous and keep nothing on disk, ours by `--durability memory`. In-flight and queue limits are raised; rumqttd gets
 //! one listener per protocol version and rmqtt's rate limit per subscriber is lifted. Nothing else
 //! of their defaults is changed.
 
@@ -255,6 +255,11 @@ fn command(
                 "--http",
                 "127.0.0.1:0",
             ]);
+            // As mosquitto without persistence, unless the further arguments ask for more.
+            let says_mode = |argument: &String| argument.starts_with("--durability");
+            if !places.meshring_arguments.iter().any(says_mode) {
+                command.args(["--durability", "memory"]);
+            }
             if let Some(core) = places.broker_core {
                 command.args(["--shards", "1", "--cpus", &core.to_string()]);
             }

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help that teaches it.
 
 use crate::cpus::CpuList;
+use crate::durability::{Mode, PrefixMode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,10 @@ use std::path::PathBuf;
 const MQTT_PORT: u16 = 1_883;
 /// Port of HTTP and WebSocket.
 const HTTP_PORT: u16 = 8_080;
+/// Where durable state is, without a word.
+const DATA: &str = "/var/lib/meshring";
+/// The same with `--dev`.
+const DATA_DEV: &str = "./data";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -46,6 +51,20 @@ Output:
   `mqtt 127.0.0.1:1883`: the kind (mqtt or http), a space, the address. The
   lines appear once all listeners are open. Logs go to stderr.
 
+What is kept:
+  Sessions that outlive their connection, their subscriptions, queues and
+  QoS 2 state, wills, and retained messages, in one file per shard in --data.
+  They are there again after a stop, a crash, and a power failure.
+  --durability commit    A client has its acknowledgement after what it
+                         promises is on disk. The default.
+  --durability interval  Acknowledged means in memory; on disk within
+                         --durability-interval. A crash of the broker or of
+                         the machine may take that much.
+  --durability memory    Nothing is written.
+  --durability-prefix    Makes a difference for some topics. Where several
+                         prefixes fit, the longest counts.
+  With another --shards than last time the files are rewritten at start.
+
 Stopping:
   SIGTERM or SIGINT stops gracefully: no new connections, MQTT 5 clients are
   told 0x8B (server shutting down), output is drained, exit code 0. A second
@@ -53,8 +72,6 @@ Stopping:
 
 Not there yet:
   Accounts: without --dev every client is refused.
-  Durability: sessions, queued and retained messages live in memory and are
-  lost when the broker stops; --data is accepted and not used.
   TLS, and the Meshblu API.
 
 Examples:
@@ -63,7 +80,9 @@ Examples:
   meshring serve --dev --mqtt 127.0.0.1:0 --http 127.0.0.1:0
       The same on free ports; read them from stdout.
   meshring serve --shards 4 --cpus 2-5 --driver io_uring
-      Four shards on CPUs 2 to 5; do not start where io_uring is refused.";
+      Four shards on CPUs 2 to 5; do not start where io_uring is refused.
+  meshring serve --data /srv/mqtt --durability-prefix telemetry/=interval
+      What is published below telemetry/ need not be on disk at once.";
 
 /// Flags of `meshring serve`.
 #[derive(Args, Debug)]
@@ -84,9 +103,23 @@ pub struct ServeArguments {
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub http: Vec<SocketAddr>,
 
-    /// The folder for durable state. Accepted, but not used yet: state is in memory
+    /// The directory for what is kept; made, for its owner alone, if there is none
+    /// [default: ./data with --dev, else /var/lib/meshring]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// What an acknowledgement promises
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Commit)]
+    pub durability: Mode,
+
+    /// Milliseconds after which what need not be on disk at once is written
+    #[arg(long, value_name = "MS", default_value_t = 200,
+          value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub durability_interval: u64,
+
+    /// Another mode, commit or interval, for topics that begin so (several times allowed)
+    #[arg(long, value_name = "PREFIX=MODE")]
+    pub durability_prefix: Vec<PrefixMode>,
 
     /// How many shards, each a thread pinned to a CPU; more shards than CPUs take turns
     /// [default: one per usable CPU, 128 at most]
@@ -116,6 +149,12 @@ pub enum Driver {
 }
 
 impl ServeArguments {
+    /// The directory for what is kept: as given, or the default.
+    pub fn data_directory(&self) -> PathBuf {
+        let default = || PathBuf::from(if self.dev { DATA_DEV } else { DATA });
+        self.data.clone().unwrap_or_else(default)
+    }
+
     /// The addresses for MQTT: as given, or the default.
     pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
         self.addresses(&self.mqtt, MQTT_PORT)
@@ -200,6 +239,10 @@ mod tests {
             "--shards many",
             "--cpus 3-1",
             "--driver kqueue",
+            "--durability sometimes",
+            "--durability-interval 0",
+            "--durability-prefix telemetry",
+            "--durability-prefix telemetry=memory",
             "--nonsense",
         ] {
             let words = ["meshring", "serve"]

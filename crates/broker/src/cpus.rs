@@ -1,9 +1,11 @@
 //! Which CPUs the shards run on.
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use shard::limits::SHARDS_MAX;
 use std::fmt;
 use std::str::FromStr;
 use std::thread::available_parallelism;
+use tracing::debug;
 
 /// Linux knows at most this many CPUs (`CONFIG_NR_CPUS` of the largest builds); bounds a list.
 const CPU_NUMBERS_MAX: usize = 8_192;
@@ -133,6 +135,28 @@ pub fn place(
     Ok(candidates.iter().copied().cycle().take(count).collect())
 }
 
+/// The CPUs for all that is not a shard: those that no shard is pinned to, or all if none is left.
+pub fn spare(usable: &[usize], shards: &[usize]) -> Vec<usize> {
+    let is_free = |cpu: &&usize| !shards.contains(cpu);
+    let free: Vec<usize> = usable.iter().filter(is_free).copied().collect();
+    if free.is_empty() {
+        usable.to_vec()
+    } else {
+        free
+    }
+}
+
+/// Lets the calling thread run on these CPUs. That the system may refuse is no reason not to run.
+pub fn run_on(cpus: &[usize]) {
+    let mut set = CpuSet::new();
+    for &cpu in cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU) {
+        set.set(cpu);
+    }
+    if let Err(error) = sched_setaffinity(None, &set) {
+        debug!(%error, cpus = ranges(cpus), "a thread stays where it is");
+    }
+}
+
 /// `[0, 2, 3, 4]` as `0,2-4`. The numbers ascend.
 pub fn ranges(cpus: &[usize]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
@@ -217,6 +241,18 @@ mod tests {
             &[0, 1],
             Err("129 shards are too many: 128 is the limit"),
         );
+    }
+
+    #[test]
+    fn other_threads_keep_off_the_shards_where_they_can() {
+        assert_eq!(spare(&[0, 1, 2, 5], &[1, 5]), [0, 2]);
+        assert_eq!(spare(&[0, 1], &[1, 0]), [0, 1]);
+        assert_eq!(spare(&[3], &[3, 3]), [3]);
+        let usable = usable();
+        run_on(&usable[..1]);
+        assert_eq!(super::usable(), usable[..1]);
+        run_on(&usable);
+        assert_eq!(super::usable(), usable);
     }
 
     #[test]

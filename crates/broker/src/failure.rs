@@ -20,6 +20,8 @@ pub fn explain(error: StartError, arguments: &ServeArguments) -> anyhow::Error {
             "--driver io_uring: io_uring is refused here: {why}; use --driver auto or epoll, or \
              allow it (kernel.io_uring_disabled = 0, Docker: a seccomp profile that permits it)"
         ),
+        // It names the file and says what to do.
+        StartError::Store { reason, .. } => anyhow!(reason),
         error => anyhow!(error),
     }
 }

@@ -6,9 +6,13 @@
 
 mod arguments;
 mod cpus;
+mod data;
 mod descriptors;
+mod durability;
 mod failure;
+mod kept;
 mod logs;
+mod progress;
 mod serve;
 
 use arguments::{Arguments, Command};
@@ -29,7 +33,20 @@ fn main() -> ExitCode {
     // Before the first thread. That a kernel may not know this is no reason to stop.
     net::prefer_small_pages();
     let result = match command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => {
+            let durability = durability::configure(
+                arguments.durability,
+                arguments.durability_interval,
+                &arguments.durability_prefix,
+            );
+            match durability {
+                Ok(durability) => serve::run(arguments, durability),
+                Err(contradiction) => {
+                    eprintln!("meshring: {contradiction}");
+                    return ExitCode::from(2);
+                }
+            }
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,47 +1,89 @@
 //! `meshring serve`: from the command line to a running server, and from a signal to its end.
 
 use crate::arguments::{Driver, ServeArguments};
+use crate::data::Data;
+use crate::durability::Mode;
+use crate::progress::{Count, Progress};
 use crate::{cpus, descriptors, failure};
 use anyhow::Context;
 use net::{DriverChoice, Server, ServerConfig, Stopper, Tuning};
-use shard::{Anonymous, Limits, Listener, ShardId};
+use shard::{Anonymous, Durability, Limits, Listener, ShardId};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::process;
+use std::sync::{Arc, OnceLock};
 use tracing::{info, warn};
 
 /// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
-pub fn run(arguments: ServeArguments) -> anyhow::Result<()> {
+pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<()> {
     let version = env!("MESHRING_VERSION");
     info!(version, "starting");
     descriptors::raise_limit();
-    let config = configure(&arguments)?;
+    let usable = cpus::usable();
+    let config = configure(&arguments, durability, &usable)?;
     say_what_is_not_there_yet(&arguments);
 
     // Before anything runs, so that a signal during start is neither lost nor fatal.
     let signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
+    let stopper = Arc::new(OnceLock::new());
+    let to_stop = Arc::clone(&stopper);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || watch(signals, &to_stop))
+        .context("cannot start the thread that waits for signals")?;
+
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
-    let server = net::start(config).map_err(|error| failure::explain(error, &arguments))?;
+    let server = match arguments.durability {
+        Mode::Memory => {
+            info!("--durability memory: a stop forgets everything");
+            net::start(config).map_err(|error| failure::explain(error, &arguments))?
+        }
+        Mode::Commit | Mode::Interval => start_with_data(config, &arguments, &usable)?,
+    };
+    // Set here alone.
+    let _ = stopper.set(server.stopper());
     info!(driver = server.driver(), shards, cpus, "running");
     if let Err(error) = announce(&server) {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }
-
-    let stopper = server.stopper();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || watch(signals, &stopper))
-        .context("cannot start the thread that waits for signals")?;
     server.join().context("stopped by a failure")?;
     info!("stopped");
     Ok(())
 }
 
+/// Starts shards that recover from their files.
+fn start_with_data(
+    mut config: ServerConfig,
+    arguments: &ServeArguments,
+    usable: &[usize],
+) -> anyhow::Result<Server> {
+    let path = arguments.data_directory();
+    let data = Data::open(&path, config.shards, config.shard.placement_seed)?;
+    config.shard.placement_seed = data.placement_seed();
+    let recovered = Count::default();
+    let progress = Progress::watch("recovering", &recovered);
+    let spare: Arc<[usize]> = cpus::spare(usable, &config.cpus).into();
+    let data = Arc::new(data);
+    let template = config.clone();
+    let count = recovered.clone();
+    let server = net::start_stored(config, move |place| {
+        data.recover(&template, &place, &spare, &count)
+    })
+    .map_err(|error| failure::explain(error, arguments))?;
+    drop(progress);
+    info!(data = %path.display(), records = recovered.now(), "recovered");
+    Ok(server)
+}
+
 /// The server's configuration: checked, with nothing left to default.
-fn configure(arguments: &ServeArguments) -> anyhow::Result<ServerConfig> {
-    let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), &cpus::usable())?;
+fn configure(
+    arguments: &ServeArguments,
+    durability: Durability,
+    usable: &[usize],
+) -> anyhow::Result<ServerConfig> {
+    let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), usable)?;
     if let Some(shared) = (1..cpus.len()).find(|&shard| cpus[..shard].contains(&cpus[shard])) {
         warn!(
             shards = cpus.len(),
@@ -55,8 +97,9 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<ServerConfig> {
         shard: ShardId(0),
         shards,
         seed: seed()?,
+        // A directory that exists has one of its own.
         placement_seed: seed()?,
-        durability: shard::Durability::default(),
+        durability,
         anonymous: if arguments.dev {
             Anonymous::Loopback
         } else {
@@ -98,12 +141,8 @@ fn say_what_is_not_there_yet(arguments: &ServeArguments) {
              to let in clients on loopback"
         );
     }
-    match &arguments.data {
-        Some(folder) => warn!(
-            data = %folder.display(),
-            "--data is not used yet: state is in memory and lost when the broker stops"
-        ),
-        None => info!("state is in memory and lost when the broker stops"),
+    if arguments.durability == Mode::Memory && arguments.data.is_some() {
+        warn!("--data is not used with --durability memory");
     }
 }
 
@@ -120,14 +159,19 @@ fn announce(server: &Server) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Turns the first signal into a graceful stop, and the second into the end.
-fn watch(mut signals: Signals, stopper: &Stopper) {
+/// Turns the first signal into a graceful stop, and the second into the end. While the broker still
+/// starts, the first is the end: nothing is open, and files are whole at any moment.
+fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>) {
     let mut is_stopping = false;
     for signal in signals.forever() {
         let name = if signal == SIGINT {
             "SIGINT"
         } else {
             "SIGTERM"
+        };
+        let Some(stopper) = stopper.get() else {
+            info!(signal = name, "stopped before it was up");
+            process::exit(0);
         };
         if is_stopping {
             warn!(signal = name, "exiting at once");

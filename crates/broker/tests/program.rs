@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::raw::{Raw, connect_packet, publish_packet, subscribe_packet};
 use support::{Broker, meshring};
+use tempfile::TempDir;
 
 /// Runs the program to its end: exit code, stdout, stderr.
 fn run(arguments: &[&str]) -> (i32, String, String) {
@@ -39,7 +40,17 @@ fn help_and_version_need_no_broker() {
     let (code, help, _) = run(&["serve", "--help"]);
     assert_eq!(code, 0);
     let flags = [
-        "--dev", "--mqtt", "--http", "--data", "--shards", "--cpus", "--driver", "--log",
+        "--dev",
+        "--mqtt",
+        "--http",
+        "--data",
+        "--durability",
+        "--durability-interval",
+        "--durability-prefix",
+        "--shards",
+        "--cpus",
+        "--driver",
+        "--log",
     ];
     for flag in flags {
         assert!(help.contains(flag), "{flag} is missing in the help");
@@ -62,6 +73,9 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
     refuses(&["serve", "--cpus", "3-1"], 2, &["--cpus", "counts down"]);
     refuses(&["serve", "--shards", "0"], 2, &["--shards"]);
     refuses(&["serve", "--log", "a=b=c"], 2, &["--log", "no log filter"]);
+    let contradiction = ["serve", "--durability", "memory", "--durability-prefix"];
+    let line = [&contradiction[..], &["a=commit"]].concat();
+    refuses(&line, 2, &["--durability-prefix", "keeps nothing"]);
     let free = [
         "--mqtt",
         "127.0.0.1:0",
@@ -84,24 +98,14 @@ fn an_address_that_cannot_be_had_is_named_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let free = "127.0.0.1:0";
-    let line = [
-        "serve", "--log", "error", "--mqtt", free, "--http", &address,
-    ];
+    let forgets = ["serve", "--durability", "memory", "--log", "error"];
+    let with = |mqtt, http| [&forgets[..], &["--mqtt", mqtt, "--http", http]].concat();
+    let line = with(free, &address);
     refuses(&line, 1, &[&address, "(--http)", "in use"]);
-    let line = [
-        "serve", "--log", "error", "--mqtt", &address, "--http", free,
-    ];
+    let line = with(&address, free);
     refuses(&line, 1, &[&address, "(--mqtt)", "in use"]);
     // An address of the documentation's range, which no machine has.
-    let line = [
-        "serve",
-        "--log",
-        "error",
-        "--mqtt",
-        "192.0.2.1:0",
-        "--http",
-        free,
-    ];
+    let line = with("192.0.2.1:0", free);
     refuses(&line, 1, &["192.0.2.1:0", "(--mqtt)", "no such address"]);
 }
 
@@ -111,6 +115,8 @@ fn two_brokers_do_not_share_a_port_by_accident() {
     let address = broker.mqtt.to_string();
     let line = [
         "serve",
+        "--durability",
+        "memory",
         "--log",
         "error",
         "--mqtt",
@@ -123,14 +129,15 @@ fn two_brokers_do_not_share_a_port_by_accident() {
 
 #[test]
 fn the_log_tells_what_runs_and_what_is_missing() {
-    let mut broker = Broker::start(&["--shards", "2", "--driver", "epoll", "--data", "elsewhere"]);
+    let mut broker = Broker::start(&["--shards", "2", "--driver", "epoll"]);
     broker.signal("TERM");
     let (status, log) = broker.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     for words in [
         "epoll",
         "shards=2",
-        "--data is not used yet",
+        "recovered",
+        "store closed",
         "limit on open files",
         "stopped",
     ] {
@@ -160,6 +167,7 @@ fn a_low_limit_on_open_files_is_raised() {
 fn without_dev_nobody_gets_in_and_the_log_says_so() {
     let mut child = meshring()
         .args(["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--durability", "memory"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
@@ -253,16 +261,19 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn killed_it_starts_again_on_the_same_port() {
     for driver in DRIVERS {
-        let mut broker = Broker::start(&["--shards", "2", "--driver", driver]);
+        let data = TempDir::new().unwrap();
+        let at = data.path().to_str().unwrap();
+        let mut broker = Broker::start(&["--shards", "2", "--driver", driver, "--data", at]);
         let (mqtt, http) = (broker.mqtt.to_string(), broker.http.to_string());
         let mut client = Raw::connected(broker.mqtt, "client");
         broker.kill();
         assert_eq!(client.drain(), [], "cut without a word");
         let output = [
-            "serve", "--dev", "--driver", driver, "--mqtt", &mqtt, "--http", &http,
+            "serve", "--dev", "--driver", driver, "--mqtt", &mqtt, "--http", &http, "--data",
         ];
         let mut again = meshring()
             .args(output)
+            .arg(data.path())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
             .spawn()

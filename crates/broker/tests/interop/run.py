@@ -66,7 +66,9 @@ class Meshring:
     def __init__(self, binary, driver, shards):
         self.name = f"{driver} {shards} shard{'s' if shards > 1 else ''}"
         line = [binary, "serve", "--dev", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0",
-                "--driver", driver, "--shards", str(shards), "--log", "warn"]
+                "--driver", driver, "--shards", str(shards), "--log", "warn", "--data"]
+        self.data = tempfile.TemporaryDirectory()
+        line.append(self.data.name)
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=self.log,
                                         stdin=subprocess.DEVNULL, text=True)

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long to wait for what must come; far above what it takes, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,10 +30,13 @@ pub struct Broker {
     pub http: SocketAddr,
     child: Child,
     log: Option<JoinHandle<String>>,
+    /// Goes with the broker, unless the test has said where its data is.
+    _data: Option<TempDir>,
 }
 
 impl Broker {
-    /// Starts `meshring serve --dev` with these further flags, on free ports of loopback.
+    /// Starts `meshring serve --dev` with these further flags, on free ports of loopback, in a
+    /// directory of its own unless they say `--data`.
     pub fn start(flags: &[&str]) -> Broker {
         let mut command = meshring();
         command.args([
@@ -43,6 +47,10 @@ impl Broker {
             "--http",
             "127.0.0.1:0",
         ]);
+        let data = (!flags.contains(&"--data")).then(|| TempDir::new().unwrap());
+        if let Some(data) = &data {
+            command.arg("--data").arg(data.path());
+        }
         let mut child = command
             .args(flags)
             .stdout(Stdio::piped())
@@ -65,6 +73,7 @@ impl Broker {
             http,
             child,
             log: Some(log),
+            _data: data,
         }
     }
 
