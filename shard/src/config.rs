@@ -9,7 +9,8 @@ pub struct Config {
     pub shard: ShardId,
     /// How many there are, 1 to [`crate::limits::SHARDS_MAX`].
     pub shards: u16,
-    /// The source of all that is random in this shard.
+    /// The source of all that is random in this shard. Another one at each start on the same
+    /// records: names of sessions are drawn from it.
     pub seed: u64,
     /// The same in every shard of a process: places topics and clients.
     pub placement_seed: u64,

@@ -5,6 +5,7 @@ use crate::message::LazyMessage;
 use crate::pending::{Origin, Outcome, Ticket};
 use crate::shard::Shard;
 use crate::{Effects, Frame, RequestId, ShardId};
+use mqtt_v5_codec::QoS;
 
 impl Shard {
     pub(crate) fn on_frame(&mut self, from: ShardId, frame: Frame, effects: &mut Effects) {
@@ -35,6 +36,8 @@ impl Shard {
             Frame::Reply { request, answer } => self.on_reply(from, request, answer, effects),
             Frame::Retain { request, message } => {
                 let mut ticket = ticket_of(from, Some(request));
+                // The answer is for the barrier of `routes.rs`; at QoS 0 nothing is promised.
+                ticket.wants_answer = message.qos > QoS::AtMostOnce;
                 self.keep_retained(&mut LazyMessage::of(&message), &mut ticket);
                 let is_refused = ticket.is_refused;
                 let answer = Answer::Retained { is_refused };

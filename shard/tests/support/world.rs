@@ -325,7 +325,10 @@ impl Inner {
         }
         let old = std::mem::take(&mut self.cores);
         let now = self.now;
-        let again = |core: Core| Core::new(core.config, now, core.store);
+        let again = |mut core: Core| {
+            core.config.seed += 1_000;
+            Core::new(core.config, now, core.store)
+        };
         self.cores = old.into_iter().map(again).collect();
         self.settle();
         assert!(self.is_slow || self.cores.iter().all(|core| core.is_ready));
