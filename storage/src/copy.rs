@@ -44,6 +44,11 @@ impl<'a> Filler<'a> {
         self.flush(alive, Durability::Immediate)
     }
 
+    /// Writes what is left; it is durable with a later [`Filler::finish`].
+    pub(crate) fn pause(mut self) -> Result<(), StoreError> {
+        self.flush(None, Durability::None)
+    }
+
     fn flush(&mut self, at: Option<Time>, durability: Durability) -> Result<(), StoreError> {
         let mut batch = Batch::empty(at);
         self.changes.iter().for_each(|change| batch.add(change));

@@ -52,6 +52,23 @@ pub enum StoreError {
         /// What does not fit.
         found: String,
     },
+    /// Another process uses the directory.
+    InUse {
+        /// The directory.
+        directory: String,
+        /// The process, if it says.
+        process: Option<u32>,
+    },
+    /// A directory that was to be filled has something in it already.
+    NotEmpty {
+        /// The directory.
+        directory: String,
+    },
+    /// Whoever watches wanted it to stop.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
     /// Whoever took in the records did not want one of them.
     Refused {
         /// The file.
@@ -91,6 +108,15 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Busy { file } => write!(f, "{file} is in use by another process"),
             StoreError::WrongFile { file, found } => write!(f, "{file} does not fit: {found}"),
+            StoreError::InUse { directory, process } => {
+                write!(f, "another broker uses {directory}")?;
+                process.map_or(Ok(()), |process| write!(f, " (process {process})"))
+            }
+            StoreError::NotEmpty { directory } => write!(
+                f,
+                "{directory} is not empty, and what is in it is none of meshring's or not whole"
+            ),
+            StoreError::Stopped { reason } => f.write_str(reason),
             StoreError::Refused { file, reason } => {
                 write!(f, "{file} has a record that contradicts others: {reason}")
             }

@@ -8,13 +8,16 @@
 mod backend;
 mod batch;
 mod copy;
+mod directory;
 mod error;
 mod header;
 mod load;
+mod manifest;
 mod open;
 mod records;
 #[cfg(test)]
 mod records_tests;
+mod reshard;
 mod space;
 mod store;
 mod tables;
@@ -22,12 +25,15 @@ mod worker;
 mod worker_thread;
 
 pub use backend::Source;
+pub use directory::{DataDirectory, NewDirectory};
 pub use error::StoreError;
 pub use header::FileHeader;
 pub use load::Loaded;
+pub use manifest::Manifest;
 pub use records::BadRecord;
 /// What a file is to redb; the simulator has one of its own.
 pub use redb::StorageBackend;
+pub use reshard::{Move, MoveStep, OnMove};
 pub use space::Reserve;
 pub use store::{Store, StoreOptions};
 pub use worker::{StoreEvent, Worker, WorkerControl, WorkerCounts, WorkerHandle, WorkerOptions};

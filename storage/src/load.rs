@@ -8,7 +8,10 @@ use crate::tables::{
     GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, queued_key,
     read_group_key, read_queued_key, read_received_key, read_seen_key, read_subscription_key,
 };
-use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, Value};
+use redb::{
+    Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
+    TableHandle, Value,
+};
 use shard::{Change, GroupKey, SessionKey, StoredQueued, StoredSubscription, Time};
 use std::sync::Arc;
 
@@ -162,6 +165,17 @@ pub(crate) fn load(
         retained,
         group_queued,
     })
+}
+
+/// How many rows there are in all.
+pub(crate) fn count(transaction: &ReadTransaction) -> Result<u64, Stop> {
+    Ok(transaction.open_table(SESSIONS)?.len()?
+        + transaction.open_table(RECEIVED)?.len()?
+        + transaction.open_table(SUBSCRIPTIONS)?.len()?
+        + transaction.open_table(SEEN)?.len()?
+        + transaction.open_table(QUEUED)?.len()?
+        + transaction.open_table(RETAINED)?.len()?
+        + transaction.open_table(GROUP_QUEUED)?.len()?)
 }
 
 /// Reads one table; it may be absent.

@@ -39,6 +39,9 @@ impl Default for StoreOptions {
     }
 }
 
+/// Says what an error of a file means.
+pub(crate) type Namer = Box<dyn Fn(Stop) -> StoreError + Send>;
+
 /// An open file.
 #[derive(Debug)]
 pub struct Store {
@@ -242,10 +245,10 @@ impl Store {
     }
 
     /// Says what an error of this file means, wherever it turns up.
-    pub(crate) fn namer(&self) -> impl Fn(Stop) -> StoreError + Send + 'static {
+    pub(crate) fn namer(&self) -> Namer {
         let name = self.source.name().to_owned();
         let watch = Arc::clone(&self.watch);
-        move |stop| error_of(&name, watch.failure(), stop)
+        Box::new(move |stop| error_of(&name, watch.failure(), stop))
     }
 
     pub(crate) fn error(&self, stop: Stop) -> StoreError {
