@@ -62,11 +62,17 @@ impl IndexTable {
         }
     }
 
-    /// The index that a search for this hash would most likely look at first; it may be that of
-    /// another key, or of none.
+    /// Touches the place where a search for this hash begins.
     #[inline]
-    pub(crate) fn guess(&self, hash: u32) -> u32 {
-        self.cells[home(hash, self.cells.len())].index
+    pub(crate) fn touch(&self, hash: u32) -> u32 {
+        self.cells[home(hash, self.cells.len())].hash
+    }
+
+    /// The index that [`IndexTable::find`] would look at first; its key may be another one of the
+    /// same hash.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u32) -> Option<u32> {
+        self.find(hash, |_| true)
     }
 
     /// Adds an index whose key is not here.

@@ -210,3 +210,4 @@ impl Subscriptions {
         count
     }
 }
+const _: () = assert!(FilterTree::<FilterEntry>::SLOT_BYTES == 96);
