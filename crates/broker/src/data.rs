@@ -3,110 +3,126 @@
 use crate::cpus;
 use crate::kept::Kept;
 use crate::progress::Count;
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use net::{Made, ServerConfig, Workplace};
-use rustix::fs::{FlockOperation, flock};
 use shard::{Shard, Time};
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use storage::{FileHeader, Store, Worker, WorkerOptions};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use storage::{
+    DataDirectory, Loaded, NewDirectory, StoreError, StoreOptions, Worker, WorkerOptions,
+};
+use tracing::info;
 
-/// The directory, locked for as long as this lives.
+/// How long moving records may take before it is said how far it is, and between lines.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The directory, locked for as long as this lives, and what each shard's thread needs to use it.
 #[derive(Debug)]
 pub struct Data {
-    path: PathBuf,
-    placement_seed: u64,
-    _lock: File,
+    directory: DataDirectory,
+    spare_cpus: Arc<[usize]>,
+    recovered: Count,
+}
+
+/// The time, for files that are made.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Time(since.unwrap_or_default().as_micros() as u64)
 }
 
 impl Data {
-    /// Opens the directory for so many shards, or makes it.
-    pub fn open(path: &Path, shards: u16, fresh_seed: u64) -> anyhow::Result<Data> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("cannot make the directory {}", path.display()))?;
-        let lock = File::create(path.join("lock"))
-            .with_context(|| format!("cannot write in {}", path.display()))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .with_context(|| format!("{} is in use by another broker", path.display()))?;
-        let mut seed = fresh_seed;
-        if file(path, 0).exists() {
-            let store = Store::open(&file(path, 0))?;
-            let header = *store.header();
-            store.close()?;
-            ensure!(
-                header.shards == shards,
-                "{} is of {} shards, not {shards}",
-                path.display(),
-                header.shards
-            );
-            seed = header.placement_seed;
-        } else {
-            for shard in (0..shards).rev() {
-                let header = FileHeader {
-                    directory: fresh_seed.rotate_left(32),
-                    generation: 1,
-                    shard,
-                    shards,
-                    placement_seed: seed,
-                    created: Time::default(),
-                };
-                Store::create(&file(path, shard), &header)?.close()?;
+    /// Opens the directory for so many shards, or sets it up with the seed of this configuration;
+    /// moves records if there were another number of shards. Threads that are no shards run on the
+    /// spare CPUs.
+    pub fn open(
+        path: &Path,
+        config: &ServerConfig,
+        spare_cpus: Vec<usize>,
+    ) -> anyhow::Result<Data> {
+        let new = NewDirectory {
+            id: getrandom::u64().context("the system gives no random numbers")?,
+            placement_seed: config.shard.placement_seed,
+            now: now(),
+        };
+        let begin = Instant::now();
+        let mut said = begin;
+        let mut has_moved = false;
+        let directory = DataDirectory::open(path, config.shards, new, &mut |step| {
+            if said.elapsed() >= PERIOD {
+                said = Instant::now();
+                has_moved = true;
+                info!("{step}");
             }
+            Ok(())
+        })?;
+        if has_moved {
+            let seconds = begin.elapsed().as_secs();
+            info!(seconds, shards = config.shards, "the records are in place");
         }
         Ok(Data {
-            path: path.to_owned(),
-            placement_seed: seed,
-            _lock: lock,
+            directory,
+            spare_cpus: spare_cpus.into(),
+            recovered: Count::default(),
         })
     }
 
     /// Places clients, topics and groups on shards.
     pub fn placement_seed(&self) -> u64 {
-        self.placement_seed
+        self.directory.manifest().placement_seed
+    }
+
+    /// Records that shards have recovered from.
+    pub fn recovered(&self) -> &Count {
+        &self.recovered
     }
 
     /// Opens one shard's file and recovers the shard from it, on the shard's thread. Errs with
     /// words for people.
-    pub fn recover(
+    pub fn recover(&self, config: &ServerConfig, place: &Workplace) -> Result<Made<Shard>, String> {
+        self.try_to_recover(config, place)
+            .map_err(|error| error.to_string())
+    }
+
+    fn try_to_recover(
         &self,
         config: &ServerConfig,
         place: &Workplace,
-        spare_cpus: &Arc<[usize]>,
-        recovered: &Count,
-    ) -> Result<Made<Shard>, String> {
-        let text = |error: storage::StoreError| error.to_string();
-        let store = Store::open(&file(&self.path, place.shard.0)).map_err(text)?;
+    ) -> Result<Made<Shard>, StoreError> {
+        let number = place.shard.0;
+        let store = self.directory.open_store(number, StoreOptions::default())?;
         let mut shard = Shard::new(config.of_shard(place.shard), place.now);
-        let loaded = store
-            .load(&mut |change| {
-                if place.is_given_up() {
-                    return Err("given up, since another shard cannot start".to_owned());
-                }
-                recovered.add(1);
-                shard.recover(change)
-            })
-            .map_err(text)?;
+        let loaded = store.load(&mut |change| {
+            if place.is_given_up() {
+                return Err("another shard cannot start".to_owned());
+            }
+            self.recovered.add(1);
+            shard.recover(change)
+        })?;
+        log_recovered(number, &loaded);
         shard.begin(loaded.alive.unwrap_or(place.now));
-        let cpus = Arc::clone(spare_cpus);
+        let cpus = Arc::clone(&self.spare_cpus);
         let options = WorkerOptions {
-            name: format!("storage-{}", place.shard.0),
+            name: format!("storage-{number}"),
             on_thread_start: Arc::new(move || cpus::run_on(&cpus)),
             ..WorkerOptions::default()
         };
         let waker = place.waker.clone();
-        let worker = Worker::start(store, options, move || waker.wake()).map_err(text)?;
+        let worker = Worker::start(store, options, move || waker.wake())?;
         Ok(Made {
             handler: shard,
-            store: Some(Box::new(Kept::new(place.shard.0, worker))),
+            store: Some(Box::new(Kept::new(number, worker))),
         })
     }
 }
 
-fn file(path: &Path, shard: u16) -> PathBuf {
-    path.join(format!("shard-{shard}.redb"))
+fn log_recovered(shard: u16, loaded: &Loaded) {
+    info!(
+        shard,
+        sessions = loaded.sessions,
+        subscriptions = loaded.subscriptions,
+        queued = loaded.queued + loaded.group_queued,
+        retained = loaded.retained,
+        "recovered"
+    );
 }

@@ -3,7 +3,7 @@
 use crate::arguments::{Driver, ServeArguments};
 use crate::data::Data;
 use crate::durability::Mode;
-use crate::progress::{Count, Progress};
+use crate::progress::Progress;
 use crate::{cpus, descriptors, failure};
 use anyhow::Context;
 use net::{DriverChoice, Server, ServerConfig, Stopper, Tuning};
@@ -35,12 +35,16 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
 
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
-    let server = match arguments.durability {
+    let (server, _data) = match arguments.durability {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
-            net::start(config).map_err(|error| failure::explain(error, &arguments))?
+            let server = net::start(config).map_err(|error| failure::explain(error, &arguments))?;
+            (server, None)
         }
-        Mode::Commit | Mode::Interval => start_with_data(config, &arguments, &usable)?,
+        Mode::Commit | Mode::Interval => {
+            let (server, data) = start_with_data(config, &arguments, &usable)?;
+            (server, Some(data))
+        }
     };
     // Set here alone.
     let _ = stopper.set(server.stopper());
@@ -53,28 +57,24 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
     Ok(())
 }
 
-/// Starts shards that recover from their files.
+/// Starts shards that recover from their files, and the thread that answers `meshring backup`.
 fn start_with_data(
     mut config: ServerConfig,
     arguments: &ServeArguments,
     usable: &[usize],
-) -> anyhow::Result<Server> {
+) -> anyhow::Result<(Server, Arc<Data>)> {
     let path = arguments.data_directory();
-    let data = Data::open(&path, config.shards, config.shard.placement_seed)?;
+    let spare = cpus::spare(usable, &config.cpus);
+    let data = Arc::new(Data::open(&path, &config, spare)?);
     config.shard.placement_seed = data.placement_seed();
-    let recovered = Count::default();
-    let progress = Progress::watch("recovering", &recovered);
-    let spare: Arc<[usize]> = cpus::spare(usable, &config.cpus).into();
-    let data = Arc::new(data);
+    let progress = Progress::watch("recovering", data.recovered());
+    let shards_data = Arc::clone(&data);
     let template = config.clone();
-    let count = recovered.clone();
-    let server = net::start_stored(config, move |place| {
-        data.recover(&template, &place, &spare, &count)
-    })
-    .map_err(|error| failure::explain(error, arguments))?;
+    let server = net::start_stored(config, move |place| shards_data.recover(&template, &place))
+        .map_err(|error| failure::explain(error, arguments))?;
     drop(progress);
-    info!(data = %path.display(), records = recovered.now(), "recovered");
-    Ok(server)
+    info!(data = %path.display(), records = data.recovered().now(), "all shards are ready");
+    Ok((server, data))
 }
 
 /// The server's configuration: checked, with nothing left to default.

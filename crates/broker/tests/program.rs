@@ -7,19 +7,8 @@ mod support;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::raw::{Raw, connect_packet, publish_packet, subscribe_packet};
-use support::{Broker, meshring};
+use support::{Broker, meshring, run};
 use tempfile::TempDir;
-
-/// Runs the program to its end: exit code, stdout, stderr.
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = meshring().args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
 
 /// Checks that the program does not start, and that it says why in these words.
 #[track_caller]

@@ -22,6 +22,17 @@ pub fn meshring() -> Command {
     command
 }
 
+/// Runs the program to its end: exit code, stdout, stderr.
+pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = meshring().args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
 /// A running broker.
 pub struct Broker {
     /// Where it listens for MQTT.
