@@ -6,20 +6,26 @@
 //! time and open a port. Nothing else of their defaults is changed. On one core tokio gives rumqttd
 //! and rmqtt one worker.
 
+mod configuration;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use crate::measure::Subject;
 use crate::wire::Version;
 
 /// The longest that a broker may take until it accepts connections.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(120);
+/// How often it is looked whether it does.
+const LOOK: Duration = Duration::from_millis(5);
+/// Time for the connection of that look to end.
+const LEAVES: Duration = Duration::from_millis(200);
 
 /// The file in a broker's directory that has what it wrote to its standard output.
 const STDOUT: &str = "stdout";
@@ -38,6 +44,16 @@ pub enum Kind {
     Rumqttd,
     /// RMQTT, by `cargo install`.
     Rmqtt,
+    /// Ours with `--durability commit`: acknowledged means on disk.
+    MeshringCommit,
+    /// Ours with `--durability interval`: on disk 200 ms after it was acknowledged.
+    MeshringInterval,
+    /// mosquitto with persistence, as it comes: saves when it stops and every 30 minutes.
+    MosquittoPersistence,
+    /// mosquitto that saves every second.
+    MosquittoAutosave,
+    /// RMQTT with its plugin for sessions on the embedded store.
+    RmqttStorage,
 }
 
 impl Kind {
@@ -48,6 +64,23 @@ impl Kind {
             Kind::Mosquitto => "mosquitto",
             Kind::Rumqttd => "rumqttd",
             Kind::Rmqtt => "rmqtt",
+            Kind::MeshringCommit => "meshring-commit",
+            Kind::MeshringInterval => "meshring-interval",
+            Kind::MosquittoPersistence => "mosquitto-persistence",
+            Kind::MosquittoAutosave => "mosquitto-autosave",
+            Kind::RmqttStorage => "rmqtt-storage",
+        }
+    }
+
+    /// The program, whatever it is told to keep.
+    pub fn product(self) -> Kind {
+        match self {
+            Kind::Meshring | Kind::MeshringCommit | Kind::MeshringInterval => Kind::Meshring,
+            Kind::Mosquitto | Kind::MosquittoPersistence | Kind::MosquittoAutosave => {
+                Kind::Mosquitto
+            }
+            Kind::Rumqttd => Kind::Rumqttd,
+            Kind::Rmqtt | Kind::RmqttStorage => Kind::Rmqtt,
         }
     }
 }
@@ -65,13 +98,14 @@ pub struct Places {
     pub generator_core: Option<usize>,
     /// More arguments for our own program.
     pub meshring_arguments: Vec<String>,
+    /// Where brokers get their directories; the system's for temporary files unless it is said.
+    pub data: Option<PathBuf>,
 }
 
 impl Places {
     /// The program of `kind`, if it is installed.
     pub fn find(&self, kind: Kind) -> Option<PathBuf> {
-        let candidates: Vec<PathBuf> = match kind {
-            Kind::Meshring => vec![self.meshring.clone()],
+        let candidates: Vec<PathBuf> = match kind.product() {
             Kind::Mosquitto => [
                 "/usr/sbin",
                 "/usr/bin",
@@ -82,6 +116,7 @@ impl Places {
             .to_vec(),
             Kind::Rumqttd => self.peer("rumqttd"),
             Kind::Rmqtt => self.peer("rmqttd"),
+            _ => vec![self.meshring.clone()],
         };
         candidates.into_iter().find(|path| path.is_file())
     }
@@ -101,14 +136,15 @@ pub struct Running {
     child: Child,
     /// What to measure.
     pub subject: Subject,
+    kind: Kind,
+    version: Version,
+    ports: [u16; 2],
     directory: PathBuf,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already; then both are no-ops.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -116,22 +152,47 @@ impl Drop for Running {
 /// Starts `kind` and waits until it accepts connections.
 ///
 /// # Errors
-/// When it is not installed, ends at once, or does not listen within 20 seconds.
+/// When it is not installed, ends at once, or does not listen within two minutes.
 pub fn start(kind: Kind, places: &Places, version: Version) -> Result<Running> {
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let directory = places
+        .data
+        .clone()
+        .unwrap_or_else(std::env::temp_dir)
+        .join(format!("perf-{}-{number}", std::process::id()));
+    let ports = free_ports()?;
+    let (child, subject) = launch(kind, places, version, ports, &directory)?;
+    let mut running = Running {
+        child,
+        subject,
+        kind,
+        version,
+        ports,
+        directory,
+    };
+    running.wait_until_it_is_up()?;
+    Ok(running)
+}
+
+/// Starts the process, in its directory and on its core.
+fn launch(
+    kind: Kind,
+    places: &Places,
+    version: Version,
+    ports: [u16; 2],
+    directory: &Path,
+) -> Result<(Child, Subject)> {
     let program = places
         .find(kind)
         .with_context(|| format!("{} is not installed: see perf/README.md", kind.name()))?;
-    let number = STARTED.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("perf-{}-{number}", std::process::id()));
-    fs::create_dir_all(&directory)?;
-    let ports = free_ports()?;
-    let mut command = command(kind, &program, &directory, ports, places)?;
+    fs::create_dir_all(directory)?;
+    let mut command = configuration::command(kind, &program, directory, ports, places)?;
     let log = fs::File::create(directory.join("log"))?;
     command
-        .current_dir(&directory)
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stderr(log);
-    command.stdout(match kind {
+    command.stdout(match kind.product() {
         Kind::Meshring => Stdio::from(fs::File::create(directory.join(STDOUT))?),
         _ => Stdio::null(),
     });
@@ -151,19 +212,60 @@ pub fn start(kind: Kind, places: &Places, version: Version) -> Result<Running> {
         pid: child.id(),
         core: places.broker_core,
     };
-    let mut running = Running {
-        child,
-        subject,
-        directory,
-    };
-    if kind == Kind::Meshring {
-        running.wait_until_it_says_where()?;
-    }
-    running.wait_until_it_listens()?;
-    Ok(running)
+    Ok((child, subject))
 }
 
 impl Running {
+    /// What was started.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where it keeps what it keeps.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        // It may have ended already; then both are no-ops.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again where it was, after [`Running::kill`]; returns the time from the start of the
+    /// process until it said that it listens, or, of those that say nothing, until it did.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn start_again(&mut self, places: &Places) -> Result<Duration> {
+        let began = Instant::now();
+        let (kind, version, ports) = (self.kind, self.version, self.ports);
+        (self.child, self.subject) = launch(kind, places, version, ports, &self.directory)?;
+        self.wait_until_it_is_up()?;
+        Ok(began.elapsed() - LEAVES)
+    }
+
+    /// Sends SIGUSR1, which makes mosquitto save.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn tell_to_save(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::USR1)?;
+        Ok(())
+    }
+
+    fn wait_until_it_is_up(&mut self) -> Result<()> {
+        if self.kind.product() == Kind::Meshring {
+            self.wait_until_it_says_where()?;
+        }
+        self.wait_until_it_listens()?;
+        // The probe's connection leaves first.
+        std::thread::sleep(LEAVES);
+        Ok(())
+    }
+
     /// Waits for the line `mqtt ADDRESS` on its output. That goes to a file, since a thread that
     /// read a pipe would make this process one of two threads, for one broker alone: the kernel
     /// is slower with the open files of such a process, above all when their table grows.
@@ -181,7 +283,7 @@ impl Running {
             if started.elapsed() > START_MAX {
                 return Err(self.told(anyhow::anyhow!("no line `mqtt ADDRESS` on its output")));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -194,10 +296,8 @@ impl Running {
             if started.elapsed() > START_MAX {
                 return Err(self.told(anyhow::anyhow!("does not listen")));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
-        // The probe's connection leaves first.
-        std::thread::sleep(Duration::from_millis(200));
         Ok(())
     }
 
@@ -237,105 +337,6 @@ fn parse_announcement(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("mqtt ")?.trim().parse().ok()
 }
 
-fn command(
-    kind: Kind,
-    program: &Path,
-    directory: &Path,
-    ports: [u16; 2],
-    places: &Places,
-) -> Result<Command> {
-    let program = fs::canonicalize(program)?;
-    let mut command = Command::new(program);
-    let file = directory.join(format!("{}.toml", kind.name()));
-    match kind {
-        Kind::Meshring => {
-            command.args([
-                "serve",
-                "--dev",
-                "--mqtt",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-            ]);
-            // As mosquitto without persistence, unless the further arguments ask for more.
-            let says_mode = |argument: &String| argument.starts_with("--durability");
-            if !places.meshring_arguments.iter().any(says_mode) {
-                command.args(["--durability", "memory"]);
-            }
-            if let Some(core) = places.broker_core {
-                command.args(["--shards", "1", "--cpus", &core.to_string()]);
-            }
-            command.args(&places.meshring_arguments);
-        }
-        Kind::Mosquitto => {
-            fs::write(&file, mosquitto_configuration(ports[0]))?;
-            command.arg("-c").arg(&file);
-        }
-        Kind::Rumqttd => {
-            fs::write(&file, rumqttd_configuration(ports))?;
-            command.arg("-q").arg("-c").arg(&file);
-        }
-        Kind::Rmqtt => {
-            fs::create_dir_all(directory.join("plugins"))?;
-            fs::write(&file, rmqtt_configuration(ports[0], ports[1], directory))?;
-            command.arg("-f").arg(&file);
-        }
-    }
-    ensure!(ports[0] != ports[1], "the kernel gave one port twice");
-    if !directory.is_dir() {
-        bail!("{} has gone", directory.display());
-    }
-    Ok(command)
-}
-
-fn mosquitto_configuration(port: u16) -> String {
-    // 0 is no limit. Started by root it would otherwise change to a user that cannot read this.
-    let mut text = format!("listener {port} 127.0.0.1\n");
-    for line in [
-        "allow_anonymous true",
-        "persistence false",
-        "max_inflight_messages 0",
-        "max_queued_messages 0",
-        "log_dest none",
-        "user root",
-    ] {
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
-}
-
-fn rumqttd_configuration(ports: [u16; 2]) -> String {
-    let listener = |version: &str, port: u16| {
-        format!(
-            "[{version}.1]\nname = \"{version}\"\nlisten = \"127.0.0.1:{port}\"\n\
-             next_connection_delay_ms = 1\n[{version}.1.connections]\n\
-             connection_timeout_ms = 60000\nmax_payload_size = 1048576\n\
-             max_inflight_count = 10000\ndynamic_filters = true\n"
-        )
-    };
-    format!(
-        "id = 0\n[router]\nid = 0\nmax_connections = 30000\nmax_outgoing_packet_count = 200\n\
-         max_segment_size = 104857600\nmax_segment_count = 10\n{}{}",
-        listener("v4", ports[0]),
-        listener("v5", ports[1])
-    )
-}
-
-fn rmqtt_configuration(port: u16, rpc_port: u16, directory: &Path) -> String {
-    format!(
-        "[node]\nid = 1\n[node.busy]\ncheck_enable = false\n\
-         [rpc]\nserver_addr = \"127.0.0.1:{rpc_port}\"\n\
-         [log]\nto = \"off\"\nlevel = \"error\"\n\
-         [plugins]\ndir = \"{}/plugins/\"\n\
-         disabled_default_startups = [\"rmqtt-http-api\", \"rmqtt-acl\", \"rmqtt-counter\"]\n\
-         [listener.tcp.external]\naddr = \"127.0.0.1:{port}\"\nallow_anonymous = true\n\
-         nodelay = true\nmax_connections = 1024000\nmax_handshaking_limit = 20000\n\
-         max_inflight = 65535\nmax_mqueue_len = 1000000\nmqueue_rate_limit = \"100000000,1s\"\n",
-        directory.display()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,18 +360,12 @@ mod tests {
             broker_core: None,
             generator_core: None,
             meshring_arguments: Vec::new(),
+            data: None,
         };
         let error = start(Kind::Rumqttd, &places, Version::V311).unwrap_err();
         assert!(
             error.to_string().contains("rumqttd is not installed"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn each_version_of_rumqttd_has_its_listener() {
-        let text = rumqttd_configuration([1_001, 1_002]);
-        assert!(text.contains("[v4.1]") && text.contains("127.0.0.1:1001"));
-        assert!(text.contains("[v5.1]") && text.contains("127.0.0.1:1002"));
     }
 }

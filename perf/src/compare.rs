@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::brokers::{self, Kind, Places};
+use crate::brokers::{Kind, Places};
 use crate::comparison::Comparison;
 use crate::host::Host;
 use crate::options::Options;
@@ -117,15 +117,14 @@ fn rotated<T: Copy>(items: &[T], round: usize) -> Vec<T> {
 }
 
 fn run_one(request: &Request, scenario: Scenario, kind: Kind) -> Outcome {
-    let run = || {
-        let running = brokers::start(kind, &request.places, request.options.version())?;
-        scenarios::run(scenario, &running.subject, &request.options)
-    };
-    run().unwrap_or_else(|error: anyhow::Error| {
-        let mut outcome = Outcome::new(scenario.name(), kind.name());
-        outcome.faults.push(format!("FAILED: {error:#}"));
-        outcome
-    })
+    let (places, options) = (&request.places, &request.options);
+    scenarios::start_and_run(scenario, kind, places, options).unwrap_or_else(
+        |error: anyhow::Error| {
+            let mut outcome = Outcome::new(scenario.name(), kind.name());
+            outcome.faults.push(format!("FAILED: {error:#}"));
+            outcome
+        },
+    )
 }
 
 /// Writes `comparison` as JSON, Markdown and HTML into `directory`; returns the paths.

@@ -68,6 +68,17 @@ pub struct Fleet {
     target: SocketAddr,
     version: Version,
     number: u32,
+    names: Names,
+    resumed: usize,
+}
+
+/// Who the clients of a fleet say they are.
+#[derive(Debug)]
+struct Names {
+    /// Before the number of the client.
+    prefix: String,
+    /// Whether their sessions are to outlive their connections.
+    kept: bool,
 }
 
 impl Fleet {
@@ -76,6 +87,23 @@ impl Fleet {
     /// # Errors
     /// When the kernel gives no poller.
     pub fn new(target: SocketAddr, version: Version) -> Result<Fleet> {
+        let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("perf-{}-{number}", std::process::id());
+        let kept = false;
+        Fleet::named(target, version, number, Names { prefix, kept })
+    }
+
+    /// A fleet whose sessions outlive it: another one with the same `prefix` takes them up again.
+    ///
+    /// # Errors
+    /// When the kernel gives no poller.
+    pub fn kept(target: SocketAddr, version: Version, prefix: &str) -> Result<Fleet> {
+        let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+        let (prefix, kept) = (prefix.to_owned(), true);
+        Fleet::named(target, version, number, Names { prefix, kept })
+    }
+
+    fn named(target: SocketAddr, version: Version, number: u32, names: Names) -> Result<Fleet> {
         Ok(Fleet {
             poll: Poll::new().context("no poller")?,
             events: Events::with_capacity(EVENTS_MAX),
@@ -84,7 +112,9 @@ impl Fleet {
             replies: Vec::with_capacity(64 * 1_024),
             target,
             version,
-            number: FLEETS.fetch_add(1, Ordering::Relaxed),
+            number,
+            names,
+            resumed: 0,
         })
     }
 
@@ -117,7 +147,7 @@ impl Fleet {
     pub fn open(&mut self, count: usize, at_once: usize) -> Result<usize> {
         ensure!(at_once > 0, "at least one connection at a time");
         let first = self.clients.len();
-        let spread = first + count >= SPREAD_FROM;
+        let spread = self.spreads(count);
         let mut setup = Setup::default();
         let mut moved = (0, Instant::now());
         while setup.done < count {
@@ -137,7 +167,29 @@ impl Fleet {
                 "{done} of {count} clients connected, then nothing"
             );
         }
+        self.resumed += setup.resumed;
         Ok(first)
+    }
+
+    /// Starts `count` more clients, and leaves it to the receiver of the next turns to see what
+    /// they are told.
+    ///
+    /// # Errors
+    /// When there is no socket for one.
+    pub fn begin(&mut self, count: usize) -> Result<()> {
+        let spread = self.spreads(count);
+        (0..count).try_for_each(|_| self.start_client(spread))
+    }
+
+    /// How many sessions the broker still knew when [`Fleet::open`] connected their clients.
+    pub fn resumed(&self) -> usize {
+        self.resumed
+    }
+
+    /// Whether `count` more clients need several source addresses. Those of kept sessions come in
+    /// many small fleets, each of which leaves its ports behind for a minute.
+    fn spreads(&self, count: usize) -> bool {
+        self.names.kept || self.clients.len() + count >= SPREAD_FROM
     }
 
     /// Subscribes each client of `plans` (client index and its filters) with `qos`, and waits for
@@ -210,7 +262,7 @@ impl Fleet {
             read_buffer,
             replies,
             version,
-            number,
+            names,
             ..
         } = self;
         match poll.poll(events, wait) {
@@ -223,7 +275,7 @@ impl Fleet {
                 continue;
             };
             if event.is_writable() {
-                client.on_writable(index, *version, *number, receiver);
+                client.on_writable(index, *version, names, receiver);
             }
             if (event.is_readable() || event.is_read_closed() || event.is_error())
                 && let Err(why) = client.read(index, *version, read_buffer, replies, receiver)
@@ -310,7 +362,7 @@ impl Client {
         &mut self,
         index: usize,
         version: Version,
-        fleet: u32,
+        names: &Names,
         receiver: &mut R,
     ) {
         if !self.open && self.outbox.is_empty() {
@@ -319,8 +371,8 @@ impl Client {
             }
             self.open = true;
             let mut bytes = Vec::with_capacity(64);
-            let id = format!("perf-{}-{fleet}-{index}", std::process::id());
-            wire::connect(version, &id, &mut bytes);
+            let id = format!("{}-{index}", names.prefix);
+            wire::connect(version, &id, names.kept, &mut bytes);
             self.send(&bytes);
             return;
         }
@@ -402,6 +454,7 @@ fn feed<R: Receiver>(
 #[derive(Debug, Default)]
 struct Setup {
     done: usize,
+    resumed: usize,
     answered: Vec<usize>,
     failed: Option<String>,
 }
@@ -418,11 +471,20 @@ impl Setup {
 impl Receiver for Setup {
     fn on_packet(&mut self, client: usize, packet: Packet<'_>, replies: &mut Vec<u8>) {
         match packet {
-            Packet::Connack(0) | Packet::Suback { granted: true } => {
+            Packet::Connack {
+                code: 0,
+                session_present,
+            } => {
+                self.done += 1;
+                self.resumed += usize::from(session_present);
+            }
+            Packet::Suback { granted: true } => {
                 self.done += 1;
                 self.answered.push(client);
             }
-            Packet::Connack(code) => self.failed = Some(format!("CONNACK with code {code}")),
+            Packet::Connack { code, .. } => {
+                self.failed = Some(format!("CONNACK with code {code}"));
+            }
             Packet::Suback { .. } => self.failed = Some("a filter was refused".to_owned()),
             // Retained messages may come before setting up is over.
             Packet::Publish {

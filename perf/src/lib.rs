@@ -21,5 +21,6 @@ pub mod outcome;
 pub mod procfs;
 pub mod scenarios;
 pub mod svg;
+pub mod syncs;
 pub mod traffic;
 pub mod wire;

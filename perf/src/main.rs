@@ -46,6 +46,10 @@ enum Command {
     Subscriptions(Run),
     /// Messages at one total rate from 100 to 10,000 publishers.
     Connections(Run),
+    /// Messages for durable sessions that are away, from 1 to 1,000 publishers; then SIGKILL.
+    Durable(Run),
+    /// Starts with 1,000,000 retained messages or 100,000 durable sessions on disk.
+    Recovery(Run),
     /// Run scenarios against several brokers in turn, and save tables and plots
     Compare(Compare),
     /// Make the tables and plots of a saved comparison again
@@ -120,6 +124,10 @@ struct PlaceOptions {
     /// The core for the generator.
     #[arg(long, default_value_t = 1)]
     generator_core: usize,
+    /// Where brokers keep what they keep, each in a new directory: on the disk to be measured
+    /// [default: the system's directory for temporary files]
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Leave both to the scheduler.
     #[arg(long)]
     unpinned: bool,
@@ -136,6 +144,7 @@ impl PlaceOptions {
             broker_core: pinned.then_some(self.broker_core),
             generator_core: pinned.then_some(self.generator_core),
             meshring_arguments: self.meshring_arguments,
+            data: self.data,
         }
     }
 }
@@ -154,6 +163,8 @@ fn main() -> Result<()> {
         Command::Filters(run) => run_one(Scenario::Filters, run),
         Command::Subscriptions(run) => run_one(Scenario::Subscriptions, run),
         Command::Connections(run) => run_one(Scenario::Connections, run),
+        Command::Durable(run) => run_one(Scenario::Durable, run),
+        Command::Recovery(run) => run_one(Scenario::Recovery, run),
         Command::Compare(request) => run_all(request),
         Command::Report { file } => {
             let directory = file.parent().map(Path::to_owned).unwrap_or_default();
@@ -178,10 +189,7 @@ fn run_one(scenario: Scenario, run: Run) -> Result<()> {
             };
             scenarios::run(scenario, &subject, &run.options)?
         }
-        _ => {
-            let running = brokers::start(run.broker, &places, run.options.version())?;
-            scenarios::run(scenario, &running.subject, &run.options)?
-        }
+        _ => scenarios::start_and_run(scenario, run.broker, &places, &run.options)?,
     };
     print(&outcome, run.json)?;
     if !outcome.faults.is_empty() {

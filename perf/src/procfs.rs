@@ -123,6 +123,26 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(pages.context("unreadable /proc/PID/statm")? * PAGE_BYTES)
 }
 
+/// The most resident memory that the process `pid` ever had, in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub fn peak_resident_bytes(pid: u32) -> Result<u64> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let kib = parse_field(&status, "VmHWM:").context("no peak in /proc/PID/status")?;
+    Ok(kib * 1_024)
+}
+
+/// Bytes that the process `pid` has caused to be written to a disk, now or later: pages that it made
+/// dirty, each once per trip to the disk.
+///
+/// # Errors
+/// When there is no such process, or it is somebody else's.
+pub fn written_bytes(pid: u32) -> Result<u64> {
+    let io = read(&format!("/proc/{pid}/io"))?;
+    parse_field(&io, "write_bytes:").context("no bytes written in /proc/PID/io")
+}
+
 /// Unreclaimable kernel memory and socket buffers are in no process; this is `SUnreclaim` of
 /// `/proc/meminfo`, in bytes.
 pub fn kernel_slab_bytes() -> Option<u64> {
@@ -298,6 +318,8 @@ mod tests {
         let pid = std::process::id();
         let before = CpuReading::take(pid).unwrap();
         assert!(resident_bytes(pid).unwrap() > 100_000);
+        assert!(peak_resident_bytes(pid).unwrap() > 100_000);
+        assert!(written_bytes(pid).is_ok());
         assert!(open_files_max(pid).unwrap() > 10);
         assert!(cores_allowed(pid).is_some());
         assert!(CpuReading::take(pid).unwrap().fine_ns >= before.fine_ns);

@@ -19,7 +19,8 @@ use crate::fleet::{Fleet, Receiver};
 use crate::ledger::Order;
 use crate::measure::{Interval, Snapshot, Subject};
 use crate::wire::{Stamp, Template};
-use state::{Room, State, faults, histogram};
+pub(crate) use state::histogram;
+use state::{Room, State, faults};
 
 /// Copies that may be on their way; an open-loop run that reaches it ends with a fault.
 pub const OUTSTANDING_MAX: u64 = 2_000_000;

@@ -23,8 +23,13 @@ pub const STAMP_BYTES: usize = 16;
 /// A packet that the broker sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// CONNACK with its return code or reason.
-    Connack(u8),
+    /// CONNACK.
+    Connack {
+        /// The return code or reason; 0 is success.
+        code: u8,
+        /// Whether the broker still knew the session.
+        session_present: bool,
+    },
     /// SUBACK with its last code; the generator counts only whether all were granted.
     Suback {
         /// Whether every code is below 0x80.
@@ -88,7 +93,10 @@ fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
 
 fn decode(version: Version, first: u8, body: &[u8]) -> Result<Packet<'_>, Malformed> {
     match first >> 4 {
-        2 if body.len() >= 2 => Ok(Packet::Connack(body[1])),
+        2 if body.len() >= 2 => Ok(Packet::Connack {
+            code: body[1],
+            session_present: body[0] & 1 != 0,
+        }),
         3 => decode_publish(version, first, body),
         4 if body.len() >= 2 => Ok(Packet::Puback(u16::from_be_bytes([body[0], body[1]]))),
         9 if body.len() >= 3 => {
@@ -162,18 +170,22 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends a CONNECT with a clean session and no credentials.
-pub fn connect(version: Version, client_id: &str, out: &mut Vec<u8>) {
-    let properties = usize::from(version == Version::V5);
+/// Appends a CONNECT without credentials, for a clean session or for one that is `kept` when the
+/// connection has gone.
+pub fn connect(version: Version, client_id: &str, kept: bool, out: &mut Vec<u8>) {
+    let properties: &[u8] = match (version, kept) {
+        (Version::V311, _) => &[],
+        (Version::V5, false) => &[0],
+        // Session Expiry Interval: never.
+        (Version::V5, true) => &[5, 0x11, 0xFF, 0xFF, 0xFF, 0xFF],
+    };
     out.push(0x10);
-    push_length(out, 10 + properties + 2 + client_id.len());
+    push_length(out, 10 + properties.len() + 2 + client_id.len());
     push_string(out, "MQTT");
     out.push(if version == Version::V5 { 5 } else { 4 });
-    out.push(0x02);
+    out.push(if kept { 0 } else { 0x02 });
     out.extend_from_slice(&KEEP_ALIVE_S.to_be_bytes());
-    if version == Version::V5 {
-        out.push(0);
-    }
+    out.extend_from_slice(properties);
     push_string(out, client_id);
 }
 
@@ -400,10 +412,14 @@ mod tests {
         // v5 may add a reason and properties.
         let long = [0x40, 4, 1, 2, 0x10, 0];
         assert_eq!(take(Version::V5, &long), Ok(Some((Packet::Puback(258), 6))));
-        assert_eq!(
-            take(Version::V311, &[0x20, 2, 0, 5]),
-            Ok(Some((Packet::Connack(5), 4)))
-        );
+        let connack = |code, session_present| Packet::Connack {
+            code,
+            session_present,
+        };
+        let refused = take(Version::V311, &[0x20, 2, 0, 5]);
+        assert_eq!(refused, Ok(Some((connack(5, false), 4))));
+        let resumed = take(Version::V311, &[0x20, 2, 1, 0]);
+        assert_eq!(resumed, Ok(Some((connack(0, true), 4))));
         let refused = [0x90, 4, 0, 1, 0, 0x80];
         let packet = take(Version::V311, &refused).unwrap().unwrap().0;
         assert_eq!(packet, Packet::Suback { granted: false });

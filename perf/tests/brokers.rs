@@ -31,6 +31,7 @@ fn places() -> Places {
         broker_core: None,
         generator_core: None,
         meshring_arguments: vec!["--shards".to_owned(), "1".to_owned()],
+        data: None,
     }
 }
 
@@ -106,4 +107,24 @@ fn scenarios_work_with_mosquitto() {
 #[test]
 fn scenarios_work_with_rumqttd() {
     check_all(Kind::Rumqttd);
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_kill() {
+    let kind = Kind::MeshringCommit;
+    if places().find(kind).is_none() {
+        say("meshring is not built: NOT tested for what a kill takes");
+        return;
+    }
+    let few = Options {
+        publishers: Some(4),
+        ..options()
+    };
+    let outcome = scenarios::start_and_run(Scenario::Durable, kind, &places(), &few).unwrap();
+    assert!(outcome.faults.is_empty(), "{:?}", outcome.faults);
+    let figure = |name: &str| outcome.value(&format!("{name}, 4 publishers")).unwrap();
+    assert!(figure("acknowledged") > 0.0);
+    assert!(figure("latency p99") >= figure("latency p50"));
+    assert!(figure("written per message") > 64.0, "it is on disk");
+    assert_eq!(figure("lost by SIGKILL"), 0.0);
 }

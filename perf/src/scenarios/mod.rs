@@ -2,14 +2,17 @@
 //! [`Outcome`]; perf/README.md says what each measures and why.
 
 mod connections;
+mod durable;
 mod filters;
 mod messages;
+mod recovery;
 mod retained;
 
 use std::ops::Range;
 
 use anyhow::Result;
 
+use crate::brokers::{self, Kind, Places};
 use crate::fleet::Fleet;
 use crate::measure::Subject;
 use crate::options::Options;
@@ -40,6 +43,10 @@ pub enum Scenario {
     Subscriptions,
     /// Messages at one total rate from 100 to 10,000 publishers.
     Connections,
+    /// Messages for durable sessions that are away, from 1 to 1,000 publishers; then SIGKILL.
+    Durable,
+    /// Starts with 1,000,000 retained messages or 100,000 durable sessions on disk.
+    Recovery,
 }
 
 impl Scenario {
@@ -57,6 +64,8 @@ impl Scenario {
             Scenario::Filters => "filters",
             Scenario::Subscriptions => "subscriptions",
             Scenario::Connections => "connections",
+            Scenario::Durable => "durable",
+            Scenario::Recovery => "recovery",
         }
     }
 }
@@ -66,6 +75,26 @@ struct Bench<'a> {
     subject: &'a Subject,
     options: &'a Options,
     outcome: Outcome,
+}
+
+/// Starts a broker of `kind` and runs `scenario` against it.
+///
+/// # Errors
+/// When it cannot be started, and as [`run`].
+pub fn start_and_run(
+    scenario: Scenario,
+    kind: Kind,
+    places: &Places,
+    options: &Options,
+) -> Result<Outcome> {
+    match scenario {
+        Scenario::Durable => durable::durable(kind, places, options),
+        Scenario::Recovery => recovery::recovery(kind, places, options),
+        _ => {
+            let running = brokers::start(kind, places, options.version())?;
+            run(scenario, &running.subject, options)
+        }
+    }
 }
 
 /// Runs `scenario` against `subject`.
@@ -93,6 +122,12 @@ pub fn run(scenario: Scenario, subject: &Subject, options: &Options) -> Result<O
         Scenario::Filters => filters::filters(&mut bench)?,
         Scenario::Subscriptions => filters::subscriptions(&mut bench)?,
         Scenario::Connections => connections::connections(&mut bench)?,
+        Scenario::Durable | Scenario::Recovery => {
+            anyhow::bail!(
+                "{} starts and kills its brokers: leave out --addr",
+                scenario.name()
+            )
+        }
     }
     Ok(bench.outcome)
 }

@@ -1,5 +1,6 @@
 //! A retained storm: many messages are kept, then clients subscribe to all of them at once.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -27,6 +28,32 @@ struct Storm {
     first_subscriber: usize,
     duplicated: u64,
     closed: Vec<String>,
+}
+
+impl Storm {
+    /// Nothing has come yet of `count` messages for each of these clients.
+    fn new(count: usize, subscribers: Range<usize>) -> Storm {
+        Storm {
+            acknowledged: 0,
+            retained: 0,
+            seen: vec![vec![0; count.div_ceil(64)]; subscribers.len()],
+            first_subscriber: subscribers.start,
+            duplicated: 0,
+            closed: Vec::new(),
+        }
+    }
+
+    /// Takes what comes until `expected` have come, or nothing does any more.
+    fn wait_for(&mut self, fleet: &mut Fleet, expected: u64) -> Result<()> {
+        let mut moved = (0, Instant::now());
+        while self.retained < expected && moved.1.elapsed() < QUIET {
+            fleet.turn(Some(Duration::from_millis(20)), self)?;
+            if self.retained != moved.0 {
+                moved = (self.retained, Instant::now());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Receiver for Storm {
@@ -77,14 +104,7 @@ pub(super) fn retained(bench: &mut Bench<'_>) -> Result<()> {
     bench
         .outcome
         .parameter("payload bytes", options.payload(64));
-    let mut storm = Storm {
-        acknowledged: 0,
-        retained: 0,
-        seen: vec![vec![0; count.div_ceil(64)]; subscribers.len()],
-        first_subscriber: subscribers.start,
-        duplicated: 0,
-        closed: Vec::new(),
-    };
+    let mut storm = Storm::new(count, subscribers.clone());
     let before_bytes = resident_bytes(bench.subject.pid)?;
     let before = Snapshot::take(bench.subject)?;
     set(bench, &mut fleet, publisher, count, &mut storm)?;
@@ -108,13 +128,7 @@ pub(super) fn retained(bench: &mut Bench<'_>) -> Result<()> {
         fleet.send(subscriber, &bytes);
     }
     let expected = count as u64 * subscribers.len() as u64;
-    let mut moved = (0, Instant::now());
-    while storm.retained < expected && moved.1.elapsed() < QUIET {
-        fleet.turn(Some(Duration::from_millis(20)), &mut storm)?;
-        if storm.retained != moved.0 {
-            moved = (storm.retained, Instant::now());
-        }
-    }
+    storm.wait_for(&mut fleet, expected)?;
     let interval = Snapshot::take(bench.subject)?.since(&before);
     bench.outcome.interval(&interval);
     let delivered = storm.retained;
@@ -161,6 +175,37 @@ pub(super) fn retained(bench: &mut Bench<'_>) -> Result<()> {
         .extend(storm.closed.into_iter().take(1));
     fleet.close();
     Ok(())
+}
+
+/// Sets `count` retained messages for another scenario.
+pub(super) fn fill(bench: &mut Bench<'_>, count: usize) -> Result<()> {
+    let mut fleet = bench.fleet()?;
+    let publisher = bench.open(&mut fleet, 1)?.start;
+    let mut storm = Storm::new(count, 0..0);
+    set(bench, &mut fleet, publisher, count, &mut storm)?;
+    fleet.close();
+    Ok(())
+}
+
+/// Subscribes to what [`fill`] has set; says what is missing.
+pub(super) fn missing(bench: &mut Bench<'_>, count: usize) -> Result<Option<String>> {
+    let mut fleet = bench.fleet()?;
+    let subscriber = bench.open(&mut fleet, 1)?;
+    let mut storm = Storm::new(count, subscriber.clone());
+    let filter = vec!["kept/#".to_owned()];
+    let mut bytes = Vec::new();
+    wire::subscribe(
+        bench.options.version(),
+        SUBSCRIBE_ID,
+        &filter,
+        1,
+        &mut bytes,
+    );
+    fleet.send(subscriber.start, &bytes);
+    storm.wait_for(&mut fleet, count as u64)?;
+    fleet.close();
+    let missing = count as u64 - storm.retained;
+    Ok((missing > 0).then(|| format!("{missing} of {count} retained messages")))
 }
 
 /// Publishes `count` retained messages with QoS 1 and waits for every PUBACK.

@@ -39,7 +39,7 @@ pub(super) struct State<'a> {
 }
 
 /// Three significant digits, up to 100 s.
-pub(super) fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 100_000_000_000, 3).expect("bounds are constant and valid")
 }
 
