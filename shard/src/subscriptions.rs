@@ -1,9 +1,8 @@
 //! Who on this shard wants which topics.
 //!
 //! Always: a filter is in the tree exactly while a session here subscribes to it or a group that
-//! lives here does. While a filter is being announced to other shards its entry bears the number
-//! of the announcement, and whoever needs the filter waits for it: the second subscriber joins the
-//! wait of the first.
+//! lives here does. While a filter is being announced to other shards, whoever needs the filter
+//! waits for the announcement: the second subscriber joins the wait of the first.
 
 use crate::compact_map::CompactMap;
 use crate::filter_tree::{FilterId, FilterTree, WARM_TOPICS};
@@ -45,9 +44,10 @@ pub struct FilterEntry {
     /// Groups that live here, by slot.
     #[allow(clippy::box_collection)] // 8 bytes instead of 24 in filters that have none.
     pub groups: Option<Box<Vec<u32>>>,
-    /// The announcement under way; 0 for none.
-    pub announcement: u64,
 }
+
+const _: () = assert!(size_of::<Option<FilterEntry>>() == 32);
+const _: () = assert!(FilterTree::<FilterEntry>::SLOT_BYTES == 96);
 
 /// Who waits until other shards know a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ struct Announcement {
 pub struct Subscriptions {
     tree: FilterTree<FilterEntry>,
     announcements: Map<u64, Announcement>,
+    /// The announcement under way of each filter that is here and has one.
+    announced: Map<FilterId, u64>,
     last_announcement: u64,
 }
 
@@ -85,6 +87,7 @@ impl Subscriptions {
         Subscriptions {
             tree: FilterTree::new(seed),
             announcements: map_with_seed(seed.wrapping_add(1)),
+            announced: map_with_seed(seed.wrapping_add(2)),
             last_announcement: 0,
         }
     }
@@ -114,6 +117,7 @@ impl Subscriptions {
         }
         let filter = self.filter(id);
         self.tree.remove(id);
+        self.announced.remove(&id);
         Some(filter)
     }
 
@@ -147,9 +151,8 @@ impl Subscriptions {
         assert!(shards > 0, "nobody to tell");
         self.last_announcement += 1;
         let number = self.last_announcement;
-        let entry = self.tree.value_mut(id);
-        assert_eq!(entry.announcement, 0, "announced once");
-        entry.announcement = number;
+        let before = self.announced.insert(id, number);
+        assert_eq!(before, None, "announced once");
         let announcement = Announcement {
             filter: id,
             awaiting: shards,
@@ -161,14 +164,13 @@ impl Subscriptions {
 
     /// Lets somebody wait for a filter's announcement; returns whether there is one to wait for.
     pub fn wait(&mut self, id: FilterId, waiter: Waiter) -> bool {
-        let number = self.tree.value(id).announcement;
-        match self.announcements.get_mut(&number) {
-            Some(announcement) if number != 0 => {
-                announcement.waiters.push(waiter);
-                true
-            }
-            _ => false,
-        }
+        let Some(number) = self.announced.get(&id) else {
+            return false;
+        };
+        let announcement = self.announcements.get_mut(number);
+        let announcement = announcement.expect("under way until all know");
+        announcement.waiters.push(waiter);
+        true
     }
 
     /// One more shard knows; returns who need wait no longer.
@@ -183,10 +185,8 @@ impl Subscriptions {
         }
         let announcement = self.announcements.remove(&number).expect("just seen");
         // The filter may be gone, and its number in use for another.
-        if let Some(entry) = self.tree.get_mut(announcement.filter)
-            && entry.announcement == number
-        {
-            entry.announcement = 0;
+        if self.announced.get(&announcement.filter) == Some(&number) {
+            self.announced.remove(&announcement.filter);
         }
         announcement.waiters
     }
@@ -207,7 +207,9 @@ impl Subscriptions {
             );
             count += entry.subscribers.len();
         });
+        for (filter, number) in &self.announced {
+            assert_eq!(self.announcements[number].filter, *filter);
+        }
         count
     }
 }
-const _: () = assert!(FilterTree::<FilterEntry>::SLOT_BYTES == 96);
