@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod backup;
 mod batch;
+mod check;
 mod copy;
 mod directory;
 mod error;
@@ -14,10 +16,14 @@ mod header;
 mod load;
 mod manifest;
 mod open;
+mod overlay;
+mod pages;
 mod records;
 #[cfg(test)]
 mod records_tests;
+mod repair;
 mod reshard;
+mod restore;
 mod space;
 mod store;
 mod tables;
@@ -25,6 +31,8 @@ mod worker;
 mod worker_thread;
 
 pub use backend::Source;
+pub use backup::{backup_at_rest, backup_running};
+pub use check::{FileReport, Report, check};
 pub use directory::{DataDirectory, NewDirectory};
 pub use error::StoreError;
 pub use header::FileHeader;
@@ -33,7 +41,9 @@ pub use manifest::Manifest;
 pub use records::BadRecord;
 /// What a file is to redb; the simulator has one of its own.
 pub use redb::StorageBackend;
+pub use repair::{Repaired, repair};
 pub use reshard::{Move, MoveStep, OnMove};
+pub use restore::restore;
 pub use space::Reserve;
 pub use store::{Store, StoreOptions};
 pub use worker::{StoreEvent, Worker, WorkerControl, WorkerCounts, WorkerHandle, WorkerOptions};

@@ -2,7 +2,7 @@
 
 use crate::records::{
     BadRecord, decode_group_queued, decode_queued, decode_retained, decode_session,
-    decode_subscription, share_group,
+    decode_subscription, session_of, share_group,
 };
 use crate::tables::{
     GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, queued_key,
@@ -97,62 +97,20 @@ pub(crate) fn load(
 ) -> Result<Loaded, Stop> {
     let mut group: Option<Arc<GroupKey>> = None;
     let mut floors = 0;
-    let sessions = rows(transaction, SESSIONS, take, bad, |key, row| {
-        let session = decode_session(SessionKey(u64::from_be_bytes(*key)), row)?;
-        if session.session.0 == 0 {
-            return Err(BadRecord("a session key is 0"));
-        }
-        Ok(Change::PutSession(Box::new(session)))
-    })?;
+    let sessions = rows(transaction, SESSIONS, take, bad, session_row)?;
     let received = rows(transaction, RECEIVED, take, bad, |key, row| {
-        let ordinal = u64::from_be_bytes(*row);
-        Ok(match read_received_key(key)? {
-            (session, Some(packet_id)) => Change::PutReceived {
-                session,
-                packet_id,
-                ordinal,
-            },
-            (session, None) => {
-                floors += 1;
-                Change::PutFloor { session, ordinal }
-            }
-        })
+        let change = received_row(key, row)?;
+        floors += u64::from(matches!(change, Change::PutFloor { .. }));
+        Ok(change)
     })?;
-    let subscriptions = rows(transaction, SUBSCRIPTIONS, take, bad, |key, row| {
-        let (session, filter) = read_subscription_key(key)?;
-        let (options, subscription_id) = decode_subscription(row)?;
-        Ok(Change::PutSubscription(Box::new(StoredSubscription {
-            session,
-            filter: filter.into(),
-            options,
-            subscription_id,
-        })))
-    })?;
-    let seen = rows(transaction, SEEN, take, bad, |key, row| {
-        let (session, publisher, packet_id) = read_seen_key(key)?;
-        Ok(Change::PutSeen {
-            session,
-            publisher,
-            packet_id,
-            ordinal: u64::from_be_bytes(*row),
-        })
-    })?;
+    let subscriptions = rows(transaction, SUBSCRIPTIONS, take, bad, subscription_row)?;
+    let seen = rows(transaction, SEEN, take, bad, seen_row)?;
     let queued = rows(transaction, QUEUED, take, bad, |key, row| {
-        let (session, position) = read_queued_key(key)?;
-        let queued = decode_queued(session, position, row, &mut group)?;
-        Ok(Change::PutQueued(Box::new(queued)))
+        queued_row(key, row, &mut group)
     })?;
-    let retained = rows(transaction, RETAINED, take, bad, |key, row| {
-        let message = decode_retained(key, row)?;
-        Ok(Change::PutRetained { message })
-    })?;
+    let retained = rows(transaction, RETAINED, take, bad, retained_row)?;
     let group_queued = rows(transaction, GROUP_QUEUED, take, bad, |key, row| {
-        let (name, filter, position) = read_group_key(key)?;
-        Ok(Change::PutGroupQueued {
-            key: share_group(name, filter, &mut group),
-            position,
-            message: decode_group_queued(row)?,
-        })
+        group_row(key, row, &mut group)
     })?;
     Ok(Loaded {
         alive: None,
@@ -165,6 +123,102 @@ pub(crate) fn load(
         retained,
         group_queued,
     })
+}
+
+fn session_row(key: &[u8; 8], row: &[u8]) -> Result<Change, BadRecord> {
+    let key = session_of(u64::from_be_bytes(*key))?;
+    Ok(Change::PutSession(Box::new(decode_session(key, row)?)))
+}
+
+fn received_row(key: &[u8; 10], row: &[u8; 8]) -> Result<Change, BadRecord> {
+    let ordinal = u64::from_be_bytes(*row);
+    Ok(match read_received_key(key)? {
+        (session, Some(packet_id)) => Change::PutReceived {
+            session,
+            packet_id,
+            ordinal,
+        },
+        (session, None) => Change::PutFloor { session, ordinal },
+    })
+}
+
+fn subscription_row(key: &[u8], row: &[u8; 5]) -> Result<Change, BadRecord> {
+    let (session, filter) = read_subscription_key(key)?;
+    let (options, subscription_id) = decode_subscription(row)?;
+    Ok(Change::PutSubscription(Box::new(StoredSubscription {
+        session,
+        filter: filter.into(),
+        options,
+        subscription_id,
+    })))
+}
+
+fn seen_row(key: &[u8; 18], row: &[u8; 8]) -> Result<Change, BadRecord> {
+    let (session, publisher, packet_id) = read_seen_key(key)?;
+    Ok(Change::PutSeen {
+        session,
+        publisher,
+        packet_id,
+        ordinal: u64::from_be_bytes(*row),
+    })
+}
+
+fn queued_row(
+    key: &[u8; 16],
+    row: &[u8],
+    group: &mut Option<Arc<GroupKey>>,
+) -> Result<Change, BadRecord> {
+    let (session, position) = read_queued_key(key)?;
+    let queued = decode_queued(session, position, row, group)?;
+    Ok(Change::PutQueued(Box::new(queued)))
+}
+
+fn retained_row(key: &[u8], row: &[u8]) -> Result<Change, BadRecord> {
+    let message = decode_retained(key, row)?;
+    Ok(Change::PutRetained { message })
+}
+
+fn group_row(
+    key: &[u8],
+    row: &[u8],
+    group: &mut Option<Arc<GroupKey>>,
+) -> Result<Change, BadRecord> {
+    let (name, filter, position) = read_group_key(key)?;
+    Ok(Change::PutGroupQueued {
+        key: share_group(name, filter, group),
+        position,
+        message: decode_group_queued(row)?,
+    })
+}
+
+/// The record of a row that was not read by redb; `None` for a row of another table.
+pub(crate) fn row_of(table: &str, key: &[u8], row: &[u8]) -> Option<Result<Change, BadRecord>> {
+    fn sized<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], BadRecord> {
+        bytes
+            .try_into()
+            .map_err(|_| BadRecord("it has a wrong length"))
+    }
+    let read = || -> Result<Option<Change>, BadRecord> {
+        let is = |name: &str| table == name;
+        Ok(Some(if is(SESSIONS.name()) {
+            session_row(sized(key)?, row)?
+        } else if is(RECEIVED.name()) {
+            received_row(sized(key)?, sized(row)?)?
+        } else if is(SUBSCRIPTIONS.name()) {
+            subscription_row(key, sized(row)?)?
+        } else if is(SEEN.name()) {
+            seen_row(sized(key)?, sized(row)?)?
+        } else if is(QUEUED.name()) {
+            queued_row(sized(key)?, row, &mut None)?
+        } else if is(RETAINED.name()) {
+            retained_row(key, row)?
+        } else if is(GROUP_QUEUED.name()) {
+            group_row(key, row, &mut None)?
+        } else {
+            return Ok(None);
+        }))
+    };
+    read().transpose()
 }
 
 /// How many rows there are in all.
