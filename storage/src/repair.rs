@@ -5,7 +5,7 @@ use crate::backend::Source;
 use crate::check::{check_open, session_of};
 use crate::copy::Filler;
 use crate::directory::DataDirectory;
-use crate::load::row_of;
+use crate::load::{self, row_of};
 use crate::manifest::{Manifest, file_name};
 use crate::open::{io_error, sync_directory};
 use crate::pages::read_rows;
@@ -178,7 +178,6 @@ fn salvage(path: &Path, target: &mut Store) -> Result<Salvage, StoreError> {
             if session_of(&change).is_some_and(|session| !sessions.contains(&session)) {
                 orphans += 1;
             } else if failure.is_none() {
-                salvage.records += 1;
                 failure = filler.put(change).err();
             }
         }
@@ -186,6 +185,7 @@ fn salvage(path: &Path, target: &mut Store) -> Result<Salvage, StoreError> {
     .map_err(named)?;
     failure.map_or(Ok(()), Err)?;
     filler.finish(alive)?;
+    salvage.records = target.read(load::count)?;
     let mut lost = |count: u64, what: &str| {
         if count > 0 {
             salvage.dropped.push(format!("{count} {what}"));
