@@ -22,7 +22,7 @@ const RECEIVES_MIN: u32 = 2 * 16;
 const TURNS_TO_TRIAL: u32 = 64;
 /// Windows in one trial.
 const TRIAL: u32 = 8;
-/// A turn that comes later than this after the one before is not part of a stream.
+/// What comes later than this after what came before is not part of a stream.
 const STREAM_US: u64 = 1_000;
 
 /// The longest nap: some connections per core, and little beside what it takes to connect.
@@ -50,7 +50,10 @@ pub(super) struct Gather {
     trial: u32,
     /// Turns of a stream since the last window.
     turns: u32,
-    /// The last turn was part of a stream, and had something to do.
+    /// Microseconds since something was received.
+    since_receive_us: u64,
+    /// What was received last came soon after what was received before. Turns that only send are
+    /// in between.
     is_stream: bool,
     /// Microseconds since a connection was accepted.
     since_accept_us: u64,
@@ -66,6 +69,7 @@ impl Gather {
             average: 0,
             trial: 0,
             turns: 0,
+            since_receive_us: STREAM_US,
             is_stream: false,
             since_accept_us: STREAM_US,
             is_storm: false,
@@ -109,8 +113,15 @@ impl Gather {
         } else if self.since_accept_us >= STREAM_US {
             self.is_storm = false;
         }
+        self.since_receive_us = self.since_receive_us.saturating_add(since_us);
+        if receives > 0 {
+            self.is_stream = self.since_receive_us < STREAM_US;
+            self.since_receive_us = 0;
+        }
         // Who connects waits for an answer to the first packet: that is no stream.
-        self.is_stream = receives > 0 && !has_accepted && since_us < STREAM_US;
+        if has_accepted || self.since_receive_us >= STREAM_US {
+            self.is_stream = false;
+        }
         if matches!(rest, Rest::Window(_)) {
             // A sixteenth of the new and fifteen of the old, rounded so that it can reach both ends.
             self.average = (self.average * 15 + receives.min(64) * 16).div_ceil(16);
@@ -140,6 +151,16 @@ mod tests {
         let mut gather = Gather::new(WINDOW_US);
         check(&mut gather, 1_000, 150, 3);
         assert_eq!(check(&mut gather, 1_000, 150, 3), 1_000);
+    }
+
+    #[test]
+    fn turns_that_only_send_do_not_interrupt_a_stream() {
+        let mut gather = Gather::new(WINDOW_US);
+        check(&mut gather, 1_000, 150, 3);
+        gather.observe(10, 0, false, Rest::Wait);
+        assert!(matches!(gather.rest(None), Rest::Window(_)));
+        gather.observe(STREAM_US, 0, false, Rest::Wait);
+        assert_eq!(gather.rest(None), Rest::Wait);
     }
 
     #[test]
