@@ -107,15 +107,13 @@ pub(crate) fn reshard(
     };
     let (old, new) = (from.shards, to.shards);
     tell(on_move, MoveStep::Creating { from: old, to: new })?;
-    let mut targets = create_all(directory, &to, now)?;
-    tell(on_move, MoveStep::Creating { from: old, to: new })?;
-    let mut mover = Mover::new(from, &to, on_move);
-    mover.move_all(directory, &mut targets)?;
-    for target in targets {
-        target.close()?;
+    if let Err(error) = write_files(directory, from, &to, now, on_move) {
+        if error.is_full() {
+            // The room is needed elsewhere; anything else is left to the next start.
+            let _ = remove_generation(directory, to.generation);
+        }
+        return Err(error);
     }
-    sync_directory(&to.folder(directory))?;
-    sync_directory(directory)?;
     tell(on_move, MoveStep::Switching)?;
     to.write(directory)?;
     if from.shards > 0 {
@@ -125,12 +123,27 @@ pub(crate) fn reshard(
     Ok(to)
 }
 
-/// Makes the empty files of a generation.
-pub(crate) fn create_all(
+/// Writes the files of the next generation; they are durable and closed, and do not count yet.
+fn write_files(
     directory: &Path,
-    manifest: &Manifest,
+    from: &Manifest,
+    to: &Manifest,
     now: Time,
-) -> Result<Vec<Store>, StoreError> {
+    on_move: &mut OnMove<'_>,
+) -> Result<(), StoreError> {
+    let mut targets = create_all(directory, to, now)?;
+    let (old, new) = (from.shards, to.shards);
+    tell(on_move, MoveStep::Creating { from: old, to: new })?;
+    Mover::new(from, to, on_move).move_all(directory, &mut targets)?;
+    for target in targets {
+        target.close()?;
+    }
+    sync_directory(&to.folder(directory))?;
+    sync_directory(directory)
+}
+
+/// Makes the empty files of a generation.
+fn create_all(directory: &Path, manifest: &Manifest, now: Time) -> Result<Vec<Store>, StoreError> {
     make_directory(&manifest.folder(directory))?;
     let options = StoreOptions {
         cache_bytes: TARGET_CACHE_BYTES,

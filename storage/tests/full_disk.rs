@@ -4,14 +4,16 @@
 #![allow(clippy::unwrap_used, reason = "all of this file is a test")]
 
 mod support;
+#[path = "support/tree.rs"]
+mod tree;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use storage::{Reserve, Store, StoreEvent, Worker, WorkerHandle, WorkerOptions};
-use support::{commit, header, message, queued, records};
+use storage::{Reserve, Store, StoreEvent, StoreOptions, Worker, WorkerHandle, WorkerOptions};
+use support::{commit, header, message, queued, records, session};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -131,5 +133,28 @@ fn a_full_file_system_is_waited_for() {
         }
         handle.close().unwrap();
         assert_eq!(records(&Store::open(&path).unwrap()).len(), 500);
+    }
+}
+
+#[test]
+fn a_move_that_finds_no_room_leaves_everything_as_it_was() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let data = disk.path().join("data");
+    let directory = tree::open(&data, 1).unwrap();
+    let mut store = directory.open_store(0, StoreOptions::default()).unwrap();
+    let large = message("t", &[7; 4_000]);
+    let mut changes = vec![session(1, "client")];
+    changes.extend((0..1_000).map(|position| queued(1, position, &large)));
+    store.apply(&[commit(1, changes)]).unwrap();
+    store.close().unwrap();
+    let expected = tree::records(&directory);
+    drop(directory);
+    for _ in 0..2 {
+        let error = tree::open(&data, 2).unwrap_err();
+        assert!(error.is_full(), "{error}");
+        assert!(!data.join("2").exists(), "the room is given back");
+        assert_eq!(tree::records(&tree::open(&data, 1).unwrap()), expected);
     }
 }
