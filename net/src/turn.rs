@@ -240,15 +240,9 @@ impl<H: Handler> Driver<H> {
                 StoreEvent::Loaded { session, messages } => {
                     self.handle(Event::Loaded { session, messages });
                 }
-                StoreEvent::Stalled { reason } => {
-                    let shard = self.shard.0;
-                    tracing::error!(shard, reason, "nothing can be written; trying again");
-                    self.handle(Event::StoreStalled { reason });
-                }
-                StoreEvent::Resumed => {
-                    tracing::info!(shard = self.shard.0, "the store writes again");
-                    self.handle(Event::StoreResumed);
-                }
+                // The shard has the words for the log.
+                StoreEvent::Stalled { reason } => self.handle(Event::StoreStalled { reason }),
+                StoreEvent::Resumed => self.handle(Event::StoreResumed),
                 StoreEvent::Failed { reason } => return Some(reason),
             }
         }

@@ -2,6 +2,10 @@
 
 use crate::cpus::CpuList;
 use crate::durability::{Mode, PrefixMode};
+use crate::upkeep::arguments::{
+    BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
+    RepairArguments, RestoreArguments,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +15,7 @@ const MQTT_PORT: u16 = 1_883;
 /// Port of HTTP and WebSocket.
 const HTTP_PORT: u16 = 8_080;
 /// Where durable state is, without a word.
-const DATA: &str = "/var/lib/meshring";
+pub const DATA: &str = "/var/lib/meshring";
 /// The same with `--dev`.
 const DATA_DEV: &str = "./data";
 
@@ -43,6 +47,18 @@ pub enum Command {
     /// Run the broker until SIGTERM or SIGINT
     #[command(after_long_help = SERVE_NOTES)]
     Serve(ServeArguments),
+    /// Copy what a broker keeps, while it runs or while it does not
+    #[command(after_long_help = BACKUP_NOTES)]
+    Backup(BackupArguments),
+    /// Put a backup in the place of what a broker keeps
+    #[command(after_long_help = RESTORE_NOTES)]
+    Restore(RestoreArguments),
+    /// Read everything that a broker keeps, and say what is damaged
+    #[command(after_long_help = CHECK_NOTES)]
+    Check(CheckArguments),
+    /// Make damaged files usable again with what can still be read
+    #[command(after_long_help = REPAIR_NOTES)]
+    Repair(RepairArguments),
 }
 
 const SERVE_NOTES: &str = "\
@@ -67,8 +83,12 @@ What is kept:
 
 Stopping:
   SIGTERM or SIGINT stops gracefully: no new connections, MQTT 5 clients are
-  told 0x8B (server shutting down), output is drained, exit code 0. A second
-  signal exits at once, with code 130 or 143.
+  told 0x8B (server shutting down), output is drained, and all is written,
+  which a full disk may delay. A second signal exits at once, as a crash would.
+
+Exit codes:
+  0  stopped by a signal    1  did not start, or failed    2  wrong usage
+  130, 143  a second SIGINT or SIGTERM
 
 Not there yet:
   Accounts: without --dev every client is refused.
@@ -195,8 +215,10 @@ mod tests {
         let words = ["meshring", "serve"]
             .into_iter()
             .chain(line.split_whitespace());
-        let Command::Serve(arguments) = Arguments::try_parse_from(words).unwrap().command;
-        arguments
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Serve(arguments) => arguments,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -1,20 +1,26 @@
 //! The directory of what the shards keep: opened once, and then by each shard for itself.
 
+use crate::control::{self, Control};
 use crate::cpus;
 use crate::kept::Kept;
 use crate::progress::Count;
-use anyhow::Context;
+use crate::upkeep::summary_of;
+use anyhow::{Context, bail};
 use net::{Made, ServerConfig, Workplace};
 use shard::{Shard, Time};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::Builder;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use storage::{
-    DataDirectory, Loaded, NewDirectory, StoreError, StoreOptions, Worker, WorkerOptions,
+    DataDirectory, Loaded, NewDirectory, StoreError, StoreOptions, Worker, WorkerControl,
+    WorkerOptions,
 };
-use tracing::info;
+use tracing::{info, warn};
 
-/// How long moving records may take before it is said how far it is, and between lines.
+/// How long something may take before it is said how far it is, and between lines.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The directory, locked for as long as this lives, and what each shard's thread needs to use it.
@@ -23,6 +29,8 @@ pub struct Data {
     directory: DataDirectory,
     spare_cpus: Arc<[usize]>,
     recovered: Count,
+    /// Per shard, once it has recovered.
+    workers: Vec<OnceLock<WorkerControl>>,
 }
 
 /// The time, for files that are made.
@@ -64,6 +72,7 @@ impl Data {
             directory,
             spare_cpus: spare_cpus.into(),
             recovered: Count::default(),
+            workers: (0..config.shards).map(|_| OnceLock::new()).collect(),
         })
     }
 
@@ -75,6 +84,65 @@ impl Data {
     /// Records that shards have recovered from.
     pub fn recovered(&self) -> &Count {
         &self.recovered
+    }
+
+    /// Starts the thread that answers `meshring backup`. Without it the broker works as well.
+    pub fn start_control(self: &Arc<Data>) {
+        let data = Arc::clone(self);
+        let started = Control::listen(self.directory.path()).and_then(|control| {
+            Builder::new()
+                .name("control".to_owned())
+                .spawn(move || {
+                    cpus::run_on(&data.spare_cpus);
+                    control.serve(&|target, progress| data.backup(target, progress));
+                })
+                .context("no thread for it")
+        });
+        if let Err(error) = started {
+            let error = format!("{error:#}");
+            warn!(
+                error,
+                "no backups while the broker runs: the control socket does not open"
+            );
+        }
+    }
+
+    /// The broker ends: nobody answers `meshring backup` any more.
+    pub fn stop_control(&self) {
+        control::remove(self.directory.path());
+    }
+
+    /// Copies all files into a directory while the shards go on, and says every second how far it
+    /// is. Whoever asked may go away: the copy is finished all the same.
+    fn backup(
+        &self,
+        target: &Path,
+        progress: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<String> {
+        let workers: Option<Vec<WorkerControl>> = self
+            .workers
+            .iter()
+            .map(|worker| worker.get().cloned())
+            .collect();
+        let workers = workers.context("the broker is starting; try again")?;
+        let manifest = self.directory.manifest();
+        let (done, result) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Received below, unless this panics.
+                let _ = done.send(storage::backup_running(manifest, &workers, now(), target));
+            });
+            loop {
+                match result.recv_timeout(PERIOD) {
+                    Ok(loaded) => return Ok(summary_of(&loaded?)),
+                    Err(RecvTimeoutError::Disconnected) => bail!("the copying has panicked"),
+                    Err(RecvTimeoutError::Timeout) => {
+                        let text = format!("{} KiB copied", bytes_below(target) / 1_024);
+                        let _ = progress(&text);
+                    }
+                }
+            }
+        })
     }
 
     /// Opens one shard's file and recovers the shard from it, on the shard's thread. Errs with
@@ -109,6 +177,8 @@ impl Data {
         };
         let waker = place.waker.clone();
         let worker = Worker::start(store, options, move || waker.wake())?;
+        // A shard recovers once.
+        let _ = self.workers[usize::from(number)].set(worker.control());
         Ok(Made {
             handler: shard,
             store: Some(Box::new(Kept::new(number, worker))),
@@ -125,4 +195,15 @@ fn log_recovered(shard: u16, loaded: &Loaded) {
         retained = loaded.retained,
         "recovered"
     );
+}
+
+/// The length of all files in the folders of a directory; 0 for what cannot be seen.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let folders = entries(directory).map(|entry| entry.path());
+    folders
+        .flat_map(|folder| entries(&folder).collect::<Vec<_>>())
+        .filter_map(|file| file.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
 }

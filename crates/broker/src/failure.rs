@@ -63,7 +63,9 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, error: StartError, words: &[&str]) {
-        let Command::Serve(arguments) = Arguments::parse_from(line.split(' ')).command;
+        let Command::Serve(arguments) = Arguments::parse_from(line.split(' ')).command else {
+            panic!("{line}");
+        };
         let said = explain(error, &arguments).to_string();
         for word in words {
             assert!(said.contains(word), "{said:?} should say {word:?}");

@@ -2,9 +2,11 @@
 //!
 //! What other programs may rely on: one line on stdout per listener (`mqtt 127.0.0.1:1883`),
 //! written once all listeners are open; everything else goes to stderr. Exit code 0 after a
-//! graceful stop, 1 after an error, 2 for a command line that makes no sense.
+//! graceful stop, 1 after an error, 2 for a command line that makes no sense, 3 for a check that
+//! has found damage.
 
 mod arguments;
+mod control;
 mod cpus;
 mod data;
 mod descriptors;
@@ -14,6 +16,7 @@ mod kept;
 mod logs;
 mod progress;
 mod serve;
+mod upkeep;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -40,19 +43,20 @@ fn main() -> ExitCode {
                 &arguments.durability_prefix,
             );
             match durability {
-                Ok(durability) => serve::run(arguments, durability),
+                Ok(durability) => serve::run(arguments, durability).map(|()| ExitCode::SUCCESS),
                 Err(contradiction) => {
                     eprintln!("meshring: {contradiction}");
                     return ExitCode::from(2);
                 }
             }
         }
+        Command::Backup(arguments) => upkeep::backup(&arguments),
+        Command::Restore(arguments) => upkeep::restore(&arguments),
+        Command::Check(arguments) => upkeep::check(&arguments),
+        Command::Repair(arguments) => upkeep::repair(&arguments),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("meshring: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("meshring: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -35,7 +35,7 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
 
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
-    let (server, _data) = match arguments.durability {
+    let (server, data) = match arguments.durability {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
             let server = net::start(config).map_err(|error| failure::explain(error, &arguments))?;
@@ -48,16 +48,23 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
     };
     // Set here alone.
     let _ = stopper.set(server.stopper());
+    if let Some(data) = &data {
+        data.start_control();
+    }
     info!(driver = server.driver(), shards, cpus, "running");
     if let Err(error) = announce(&server) {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }
-    server.join().context("stopped by a failure")?;
+    let result = server.join();
+    if let Some(data) = &data {
+        data.stop_control();
+    }
+    result.context("stopped by a failure")?;
     info!("stopped");
     Ok(())
 }
 
-/// Starts shards that recover from their files, and the thread that answers `meshring backup`.
+/// Starts shards that recover from their files.
 fn start_with_data(
     mut config: ServerConfig,
     arguments: &ServeArguments,

@@ -6,73 +6,11 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use support::raw::{Raw, packet, subscribe_packet};
-use support::{Broker, meshring, run};
+use support::kept::{files, refusal, retain, retained, serve};
+use support::meshring;
 use tempfile::TempDir;
-
-/// Starts a broker on a directory.
-fn serve(data: &Path, flags: &[&str]) -> Broker {
-    let data = data.to_str().unwrap();
-    Broker::start(&[&["--data", data], flags].concat())
-}
-
-/// Runs a broker that is expected to refuse, and gives what it says.
-fn refusal(data: &Path, flags: &[&str]) -> String {
-    let mut line = vec!["serve", "--dev", "--log", "error"];
-    line.extend(["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
-    line.extend(["--data", data.to_str().unwrap()]);
-    line.extend(flags);
-    let (code, stdout, stderr) = run(&line);
-    assert_eq!((code, &*stdout), (1, ""), "{stderr}");
-    stderr
-}
-
-/// Publishes a retained message with QoS 1 and waits for its PUBACK.
-fn retain(broker: &Broker, topic: &str) {
-    let mut client = Raw::connected(broker.mqtt, "publisher");
-    let mut body = vec![0, topic.len() as u8];
-    body.extend_from_slice(topic.as_bytes());
-    body.extend_from_slice(&[0, 1, 0]);
-    body.extend_from_slice(b"kept");
-    client.send(&packet(0x33, &body));
-    let puback = client.packet().expect("PUBACK");
-    assert_eq!((puback.first, &puback.body[..2]), (0x40, &[0, 1][..]));
-}
-
-/// The topics of the retained messages below `kept/`, of which there are so many.
-fn retained(broker: &Broker, count: usize) -> BTreeSet<String> {
-    let mut client = Raw::connected(broker.mqtt, "reader");
-    client.send(&subscribe_packet("kept/#", 0));
-    let mut topics = BTreeSet::new();
-    // SUBACK comes first.
-    for place in 0..=count {
-        let packet = client.packet().expect("a packet");
-        if place == 0 {
-            assert_eq!(packet.first, 0x90);
-            continue;
-        }
-        assert_eq!(packet.first, 0x31, "retained, QoS 0");
-        let length = usize::from(packet.body[1]);
-        let topic = String::from_utf8(packet.body[2..2 + length].to_vec()).unwrap();
-        assert!(topics.insert(topic), "twice");
-    }
-    topics
-}
-
-/// The files of shards below a directory.
-fn files(data: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(data)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    files
-}
 
 #[test]
 fn the_directory_is_made_for_its_owner_alone() {
