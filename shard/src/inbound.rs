@@ -42,6 +42,9 @@ pub struct Inbound {
     floor: u64,
     /// The highest ordinal in each batch that is not durable, ascending: two at most.
     rising: Vec<(u64, u64)>,
+    /// After a restart: the floor that holds until the client has repeated everything, and the
+    /// first message that was no repetition.
+    held: Option<(u64, u64)>,
 }
 
 impl Inbound {
@@ -142,16 +145,27 @@ impl Inbound {
         }
     }
 
-    /// The ordinal of one more QoS 2 message of a kept session, and the floor.
-    pub fn count(&mut self, is_committed: impl Fn(u64) -> bool) -> (u64, u64) {
+    /// The ordinal of one more QoS 2 message of a kept session, and the floor. What a client
+    /// repeats after a restart is known to its receivers by lower ordinals than it gets now, so
+    /// the floor stays where it was until something new, which comes after all repetitions, has
+    /// its PUBREC.
+    pub fn count(&mut self, is_repeat: bool, is_committed: impl Fn(u64) -> bool) -> (u64, u64) {
         while let Some((ordinal, batch)) = self.rising.first()
             && is_committed(*batch)
         {
             self.floor = *ordinal;
             self.rising.remove(0);
         }
+        if self.last_ordinal == 0 && is_repeat {
+            self.restore_floor(0); // The former process had not got as far as a floor.
+        }
         self.last_ordinal += 1;
-        (self.last_ordinal, self.floor)
+        self.held = self.held.filter(|(_, new)| *new > self.floor);
+        if let (Some((_, new @ u64::MAX)), false) = (&mut self.held, is_repeat) {
+            *new = self.last_ordinal;
+        }
+        let floor = self.held.map_or(self.floor, |(floor, _)| floor);
+        (self.last_ordinal, floor)
     }
 
     /// The PUBREC of the message with this ordinal is in a batch.
@@ -167,6 +181,7 @@ impl Inbound {
         self.floor = self.floor.max(ordinal);
         // It had not more than its Receive Maximum beyond the floor.
         self.last_ordinal = self.floor + (1 << 20);
+        self.held = Some((self.floor, u64::MAX));
     }
 
     /// The connection is gone: PUBACKs are owed to nobody. A PUBREC stays owed, since the client

@@ -84,6 +84,8 @@ impl Shard {
         }
         self.return_unsent(id.index, effects);
         match delay_s {
+            // Kept for the restart, see `keep_will_for_later`.
+            Some(_) if self.stopping.is_some() && self.durable.is_on() => {}
             Some(0) => self.publish_will(id.index, effects),
             _ => self.schedule_session(id.index),
         }
@@ -312,8 +314,10 @@ impl Shard {
     /// and is published then unless its client comes back in time. [MQTT-3.1.2-10] leaves that to
     /// us.
     fn keep_will_for_later(&mut self, index: u32) {
-        self.store_session(index, Some(self.now), false);
-        self.sessions.at_mut(index).will = None;
+        let live = self.sessions.at_mut(index);
+        if live.kept_key().is_none() {
+            live.will = None;
+        }
     }
 
     /// Goes on with a graceful stop: so many connections per turn.

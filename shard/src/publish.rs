@@ -177,7 +177,8 @@ impl Shard {
                 inbound.remember(packet_id);
                 let durable = &self.durable;
                 lazy.once = key.map(|publisher| {
-                    let (ordinal, floor) = inbound.count(|batch| durable.is_committed(batch));
+                    let (ordinal, floor) =
+                        inbound.count(publish.dup, |batch| durable.is_committed(batch));
                     Once {
                         publisher,
                         packet_id,

@@ -14,8 +14,9 @@ use crate::shard::TimerKey;
 use crate::subscribe::ToAnnounce;
 use crate::subscriptions::{Grant, Waiter};
 use crate::{
-    Change, Effect, Effects, Frame, GroupKey, Message, RequestId, SessionId, SessionKey, Shard,
-    ShardId, Span, StoredQueued, StoredSession, StoredSubscription, Time,
+    Change, Effect, Effects, Frame, GroupKey, Message, MessageView, Publisher, RequestId,
+    SessionId, SessionKey, Shard, ShardId, Span, StoredQueued, StoredSession, StoredSubscription,
+    Time,
 };
 use mqtt_v5_codec::{Share, filter_is_valid, split_share};
 use std::collections::VecDeque;
@@ -140,8 +141,17 @@ impl Shard {
                     .map(|left| left + Span::from_s(u64::from(will.delay_s))),
             })
         });
-        let (index, _) = self.sessions.insert(session);
+        let (index, generation) = self.sessions.insert(session);
         self.clients.insert(index, &self.sessions);
+        // No Local holds for wills, too. [MQTT-3.8.3-3]
+        let publisher = Some(Publisher {
+            shard: self.config.shard,
+            session: SessionId { index, generation },
+        });
+        if let Some(will) = &mut self.sessions.at_mut(index).will {
+            let view = will.message.view();
+            will.message = MessageView { publisher, ..view }.to_message();
+        }
         let seed = self.config.seed;
         let by_key = self
             .beginning

@@ -8,42 +8,58 @@ use crate::truth::{Farewell, Flights, Hello, Sent, Truth};
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use mqtt_v5_codec::Version;
-use shard::{Span, Time};
+use shard::{Limits, Span, Time};
 
 /// How late a shard may notice that something has expired.
 const SLACK: Span = Span::from_s(3);
 
 /// What must become of a will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     /// Nothing yet: its connection lives, or was never accepted.
     Lodged,
-    /// It goes out at this time unless the session is resumed before.
-    Pending(Time),
+    /// It goes out between these times unless the session is resumed before.
+    Pending(Time, Time),
     /// It must go out.
     Due,
     /// It must not go out.
     Dropped,
+    /// It must not go out, since the client left with DISCONNECT at this time.
+    Dismissed(Time),
     /// Either.
     Unclear,
 }
 
+/// Since when a session has no connection, and until when it lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    pub(crate) at: Time,
+    /// Seconds that it lives on; `None`: for ever.
+    pub(crate) expiry_s: Option<u32>,
+    /// Its end, earliest and latest; `None`: never.
+    pub(crate) ends: (Option<Time>, Option<Time>),
+    /// That may have been forgotten in a crash.
+    pub(crate) is_doubtful: bool,
+}
+
 /// What is known of a client's session.
 #[derive(Debug, Default)]
-struct Session {
+pub(crate) struct Session {
     /// There is one, for all that is known.
     exists: bool,
     /// Which of the client's sessions it is.
     number: u64,
     /// What the last connection did to it is not known.
-    is_unclear: bool,
-    /// Since when it has no connection, and how long it lives on, in seconds.
-    closed: Option<(Time, Option<u32>)>,
-    flights: Flights,
+    pub(crate) is_unclear: bool,
+    /// It may have ended and another begun: a CONNECT was delivered, and its CONNACK, which waited
+    /// for a commit, was never sent.
+    pub(crate) may_be_new: bool,
+    pub(crate) closed: Option<Closed>,
+    pub(crate) flights: Flights,
     /// The connection that it was last accepted on.
-    link: Option<usize>,
+    pub(crate) link: Option<usize>,
     /// Wills of its connections.
-    wills: Vec<(MessageId, usize, Fate)>,
+    pub(crate) wills: Vec<(MessageId, usize, Fate)>,
 }
 
 /// The checker of a run.
@@ -52,9 +68,11 @@ pub struct Checker {
     /// Messages and subscriptions.
     pub ledger: Ledger,
     /// Per connection; `None` for a vandal's.
-    truths: Vec<Option<Truth>>,
-    sessions: Vec<Session>,
+    pub(crate) truths: Vec<Option<Truth>>,
+    pub(crate) sessions: Vec<Session>,
     is_tiny: bool,
+    is_durable: bool,
+    limits: Limits,
     connect_timeout: Span,
     /// The shards have been told to stop.
     pub is_stopping: bool,
@@ -66,7 +84,14 @@ impl Checker {
         Checker {
             ledger: Ledger::new(clients, world.plan.is_tiny),
             truths: Vec::new(),
-            sessions: (0..clients).map(|_| Session::default()).collect(),
+            sessions: (0..clients)
+                .map(|_| Session {
+                    flights: Flights::new(world.plan.is_durable()),
+                    ..Session::default()
+                })
+                .collect(),
+            is_durable: world.plan.is_durable(),
+            limits: world.plan.limits.clone(),
             is_tiny: world.plan.is_tiny,
             connect_timeout: Span::from_ms(world.plan.limits.connect_timeout_ms),
             is_stopping: false,
@@ -84,7 +109,14 @@ impl Checker {
                     .push((message, link, Fate::Lodged));
             }
         }
-        self.truths.push(hello.map(|hello| Truth::new(link, hello)));
+        let limits = &self.limits;
+        self.truths.push(hello.map(|hello| {
+            let keep_alive_s = limits.keep_alive_s(hello.keep_alive_s);
+            let mut truth = Truth::new(link, hello);
+            // Until CONNACK says otherwise.
+            truth.keep_alive_s = keep_alive_s;
+            truth
+        }));
     }
 
     /// Bytes of a client reached a shard.
@@ -144,8 +176,12 @@ impl Checker {
         is_session_present: bool,
         now: Moment,
     ) -> Result<()> {
-        // Its clock starts when it is accepted: before that it may have moved between shards.
-        (truth.heard_at, truth.touched_at) = (now.at, now.at);
+        // Its clock starts when it is accepted: before that it may have moved between shards. Where
+        // CONNACK waits for a commit, it has been running.
+        truth.touched_at = now.at;
+        if !self.is_durable {
+            truth.heard_at = now.at;
+        }
         let hello = &truth.hello;
         let expected = self.expected_presence(hello, now.at);
         // MQTT 3.1 has no such flag.
@@ -161,22 +197,27 @@ impl Checker {
         }
         let session = &mut self.sessions[hello.client];
         for (_, will_link, fate) in &mut session.wills {
-            if let Fate::Pending(due) = *fate
+            if let Fate::Pending(from, to) = *fate
                 && *will_link != link
             {
                 *fate = match is_present {
                     false => Fate::Due,
-                    true if now.at < due => Fate::Dropped,
-                    true if hello.sent.at > due + SLACK => Fate::Due,
+                    true if now.at < from => Fate::Dropped,
+                    true if hello.sent.at > to + SLACK => Fate::Due,
                     true => Fate::Unclear,
                 };
             }
+        }
+        if is_present && session.may_be_new {
+            flights.on_crash(|_| false);
+            self.ledger.blur_session(hello.client, now);
+            truth.is_blurred = true;
         }
         if is_present {
             flights.resume(link);
             self.ledger.resume(hello.client, now);
         } else {
-            *flights = Flights::default();
+            *flights = Flights::new(self.is_durable);
             flights.resume(link);
             self.ledger.end_session(hello.client, now);
             self.sessions[hello.client].number += 1;
@@ -185,6 +226,7 @@ impl Checker {
         truth.session = session.number;
         session.exists = true;
         session.is_unclear = false;
+        session.may_be_new = false;
         session.closed = None;
         session.link = Some(link);
         Ok(())
@@ -202,20 +244,15 @@ impl Checker {
         if !session.exists {
             return Some(false);
         }
-        match session.closed {
-            None => None,
-            Some((_, None)) => Some(true),
+        let closed = session.closed.as_ref()?;
+        let (earliest, latest) = closed.ends;
+        match closed.expiry_s {
             // Taken over: whether that ends the session before it is resumed is not laid down.
-            Some((at, Some(0))) if hello.sent.at <= at => None,
-            Some((_, Some(0))) => Some(false),
-            Some((at, Some(expiry_s))) => {
-                let end = at + Span::from_s(u64::from(expiry_s));
-                match () {
-                    () if now < end => Some(true),
-                    () if hello.sent.at > end + SLACK => Some(false),
-                    () => None,
-                }
-            }
+            Some(0) if hello.sent.at <= closed.at => None,
+            Some(0) if !closed.is_doubtful => Some(false),
+            _ if earliest.is_none_or(|end| now < end) => Some(true),
+            _ if latest.is_some_and(|end| hello.sent.at > end + SLACK) => Some(false),
+            _ => None,
         }
     }
 
@@ -247,7 +284,8 @@ impl Checker {
         let may_be_refused =
             self.is_tiny && truth.hello.version != Version::V5 && truth.is_owed_a_receipt();
         // Its DISCONNECT may have waited behind a message that made the shard stop reading.
-        let is_unread = (is_taken_over || may_be_refused) && truth.farewell.is_some();
+        let is_unread =
+            (is_taken_over || may_be_refused || self.is_stopping) && truth.farewell.is_some();
         self.forget(link, now, is_unread);
         let Some(truth) = &self.truths[link] else {
             return Ok(());
@@ -271,6 +309,7 @@ impl Checker {
     /// The shard has the connection no more. `is_unread`: a DISCONNECT was delivered, but the shard
     /// did not act on it before the connection was lost.
     fn forget(&mut self, link: usize, now: Time, is_unread: bool) {
+        self.doubt_identity(link, now);
         let Some(truth) = &mut self.truths[link] else {
             return;
         };
@@ -289,19 +328,55 @@ impl Checker {
                 _ if !truth.is_accepted && truth.is_connect_delivered => Fate::Unclear,
                 _ if !truth.is_accepted => Fate::Dropped,
                 Some(Farewell::Plain) if is_unread => Fate::Unclear,
-                Some(Farewell::Plain) => Fate::Dropped,
-                _ if wait_s == 0 => Fate::Due,
-                _ => Fate::Pending(now + Span::from_s(u64::from(wait_s))),
+                Some(Farewell::Plain) => Fate::Dismissed(now),
+                _ if self.is_stopping && truth.expiry_s == Some(0) => Fate::Unclear,
+                _ if wait_s == 0 && !self.is_stopping => Fate::Due,
+                _ => {
+                    let due = now + Span::from_s(u64::from(wait_s));
+                    Fate::Pending(due, due)
+                }
             };
         }
         if truth.is_accepted && session.link == Some(link) {
-            session.closed = Some((now, truth.expiry_s));
+            let span = truth
+                .expiry_s
+                .map(|seconds| Span::from_s(u64::from(seconds)));
+            let end = span.map(|span| now + span);
+            session.closed = Some(Closed {
+                at: now,
+                expiry_s: truth.expiry_s,
+                ends: (end, end),
+                is_doubtful: false,
+            });
             session.is_unclear |= is_unread;
             self.ledger
                 .detach(client, truth.expiry_s.is_some() || is_unread);
         } else if truth.is_connect_delivered && !truth.is_accepted {
             session.is_unclear = true;
         }
+    }
+
+    /// Before a connection is forgotten: whether its CONNECT may have begun another session.
+    pub(crate) fn doubt_identity(&mut self, link: usize, now: Time) {
+        let Some(truth) = &self.truths[link] else {
+            return;
+        };
+        let is_open = truth.is_connect_delivered && !truth.is_accepted;
+        if is_open && self.expected_presence(&truth.hello, now) != Some(true) {
+            let session = &mut self.sessions[truth.hello.client];
+            session.may_be_new = true;
+            for (_, _, fate) in &mut session.wills {
+                if let Fate::Pending(..) = fate {
+                    *fate = Fate::Unclear;
+                }
+            }
+        }
+    }
+
+    /// Whether the client cannot know whether it has the session that it had.
+    pub fn is_blurred(&self, link: usize) -> bool {
+        let truth = self.truths[link].as_ref();
+        truth.is_some_and(|truth| truth.is_blurred)
     }
 
     /// Whether a connection belongs to its client's latest session: it may have been taken over,
@@ -326,10 +401,24 @@ impl Checker {
         };
         match fate {
             Fate::Lodged => bail!("the will {message} goes out while link {link} lives"),
-            Fate::Dropped => bail!("the will {message} of link {link} must not go out"),
-            Fate::Pending(due) if now < *due => bail!("the will {message} goes out too early"),
+            Fate::Dropped | Fate::Dismissed(_) => {
+                bail!("the will {message} of link {link} must not go out")
+            }
+            // A session that is being replaced has ended before CONNACK says so.
+            Fate::Pending(..) if self.is_being_replaced(known.publisher, now) => Ok(()),
+            Fate::Pending(due, _) if now < *due => bail!("the will {message} goes out too early"),
             _ => Ok(()),
         }
+    }
+
+    fn is_being_replaced(&self, client: usize, now: Time) -> bool {
+        self.truths.iter().flatten().any(|truth| {
+            let is_waiting = truth.is_connect_delivered && !truth.is_accepted;
+            truth.hello.client == client
+                && is_waiting
+                && truth.gone_at.is_none()
+                && self.expected_presence(&truth.hello, now) != Some(true)
+        })
     }
 
     /// Whether a message must have arrived by now: acknowledged, or a will that is due.
@@ -343,7 +432,7 @@ impl Checker {
             *will == number
                 && match fate {
                     Fate::Due => true,
-                    Fate::Pending(due) => now > *due + SLACK,
+                    Fate::Pending(_, due) => now > *due + SLACK,
                     _ => false,
                 }
         })

@@ -268,7 +268,8 @@ impl Client {
                 self.wake(world, delay_us, Wake::Connect);
             } else if !world.plan.is_tiny {
                 // With tiny limits it might be turned away for ever.
-                self.wake(world, 10, Wake::Connect);
+                let delay_us = if world.is_up() { 10 } else { 2_000 };
+                self.wake(world, delay_us, Wake::Connect);
             }
         }
     }
@@ -324,8 +325,9 @@ impl Client {
         connack: &Connack<'_>,
     ) -> Result<()> {
         if connack.reason.is_error() {
+            let may_stop = connack.reason == ReasonCode::ServerUnavailable;
             ensure!(
-                world.plan.is_tiny,
+                world.plan.is_tiny || (may_stop && world.plan.stop_steps.is_some()),
                 "CONNECT is refused: {:?}",
                 connack.reason
             );
@@ -355,6 +357,8 @@ impl Client {
             self.outgoing.clear();
             self.incoming.clear();
             self.filters.clear();
+        } else if self.link.is_some_and(|link| checker.is_blurred(link.0)) {
+            self.incoming.clear();
         }
         let keep_alive_s = connack.properties.server_keep_alive_s;
         self.character.keep_alive_s = keep_alive_s.unwrap_or(self.character.keep_alive_s);

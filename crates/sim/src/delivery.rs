@@ -129,7 +129,11 @@ impl Ledger {
         }
         matched.check_qos(number, message, delivery)?;
         let copies = u32::from(!matched.own.is_empty()) + matched.groups.len() as u32;
-        let attempts = message.attempts_that_count();
+        let crashes = self.crashes_since(message.sent.step);
+        let attempts = match crashes {
+            0 => message.attempts_that_count(),
+            _ => message.attempts + crashes,
+        };
         let account = &mut self.accounts[client];
         let seen = account.seen.entry(number).or_default();
         let is_again = seen.live + seen.unclear > 0;
@@ -142,6 +146,16 @@ impl Ledger {
             "message {number}: copy {} too many",
             seen.live
         );
+        // What is taken at QoS 2 is known again after a crash, except in groups, and after a
+        // second one while its publisher repeats what the first left open.
+        if delivery.qos == QoS::ExactlyOnce && matched.groups.is_empty() && crashes < 2 {
+            seen.exact += 1;
+            ensure!(
+                seen.exact <= message.attempts_that_count(),
+                "message {number}: copy {} at QoS 2",
+                seen.exact
+            );
+        }
         // A message that was sent twice may have come too early for the subscription at first, or
         // have expired, or have been dropped at QoS 0, and then come late.
         let is_sure = matched.qos_min.is_some_and(|qos| qos > QoS::AtMostOnce);
@@ -168,6 +182,7 @@ impl Ledger {
         let attempts = message.attempts_that_count();
         let is_troubled = self.is_troubled(group, message.sent.step);
         let group = self.groups.entry(group.to_string()).or_default();
+        let is_troubled = is_troubled || group.crashed >= message.sent.step;
         let copies = group.copies.entry(number).or_default();
         *copies += 1;
         ensure!(
@@ -192,6 +207,7 @@ impl Ledger {
             .iter()
             .chain(&matched.shared)
             .any(|g| is_published(&g));
+        let crashes = self.crashes.len();
         let account = &mut self.accounts[client];
         let seen = account.seen.entry(number).or_default();
         if delivery.dup && seen.live + seen.retained + seen.unclear > 0 {
@@ -209,7 +225,7 @@ impl Ledger {
             .or_default();
         *copies += 1;
         ensure!(
-            *copies as usize <= asks.clone().count(),
+            *copies as usize <= asks.clone().count() + crashes,
             "message {number}: retained copy {copies} of {} was not asked for",
             message.topic
         );

@@ -6,14 +6,15 @@
 
 use crate::chance::Chance;
 use crate::history::brief;
+use crate::keep::{Keep, Load};
 use crate::link::{LinkId, Place};
 use crate::plan::Plan;
 use crate::world::{Note, What, World};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use shard::limits::{REPLY_LANE, REQUESTS_MAX};
 use shard::{
-    Anonymous, Close, Config, ConnectionId, Effect, Effects, Event, Frame, Handoff, Lane, Shard,
-    ShardId, Time,
+    Anonymous, Change, Close, Config, ConnectionId, Effect, Effects, Event, Frame, Handoff, Lane,
+    Shard, ShardId, Time,
 };
 use std::collections::VecDeque;
 
@@ -48,6 +49,10 @@ pub struct Station {
     ticks: (Time, u32),
     /// The last time at which it had no deadline behind it.
     pub(crate) settled_at: Time,
+    /// Where its commits go, if anything is kept.
+    pub(crate) keep: Option<Keep>,
+    /// It has told the others what it recovered.
+    pub(crate) is_ready: bool,
 }
 
 impl std::fmt::Debug for Station {
@@ -100,7 +105,7 @@ impl Station {
             seed,
             placement_seed: plan.placement_seed,
             anonymous: Anonymous::Allow,
-            durability: shard::Durability::default(),
+            durability: plan.durability.clone(),
             limits: plan.limits.clone(),
         };
         let shards = usize::from(plan.shards);
@@ -115,7 +120,19 @@ impl Station {
             tick_at: None,
             ticks: (now, 0),
             settled_at: now,
+            keep: None,
+            is_ready: false,
         }
+    }
+
+    /// Gives the shard a record of a former process.
+    pub(crate) fn recover(&mut self, change: Change) -> Result<()> {
+        self.shard.recover(change).map_err(anyhow::Error::msg)
+    }
+
+    /// The shard has all records.
+    pub(crate) fn begin(&mut self, alive: Time) {
+        self.shard.begin(alive);
     }
 
     /// Names a connection, in a slot that may have been used before.
@@ -206,16 +223,70 @@ impl World {
             } => {
                 self.move_away(shard, connection, to, handoff)?;
             }
-            Effect::Commit(_) | Effect::Load { .. } => {
-                bail!("shard {} asks for a store, and has none", shard.0)
+            Effect::Commit(commit) => {
+                if self.history.is_recording() {
+                    let line = brief(&commit, 6_000);
+                    self.say(format_args!("shard {} commits {line}", shard.0));
+                }
+                self.keep(shard)?.submit(commit)?;
+                let delay_us = self.commit_delay();
+                self.schedule(delay_us, What::Committed(shard));
             }
-            Effect::Ready => {}
+            Effect::Load {
+                session,
+                after,
+                messages_max,
+                bytes_max,
+            } => {
+                self.keep(shard)?.ask(Load {
+                    session,
+                    after,
+                    messages_max,
+                    bytes_max,
+                });
+                let delay_us = self.commit_delay();
+                self.schedule(delay_us, What::Loaded(shard));
+            }
+            Effect::Ready => self.ready(shard),
             Effect::Log { level, text } => {
                 self.say(format_args!("shard {} logs {level:?}: {text}", shard.0));
             }
             Effect::Stopped => self.notes.push_back(Note::Stopped(shard)),
         }
         Ok(())
+    }
+
+    fn keep(&mut self, shard: ShardId) -> Result<&mut Keep> {
+        let keep = &mut self.stations[shard.index()].keep;
+        keep.as_mut()
+            .with_context(|| format!("shard {} asks for a store, and has none", shard.0))
+    }
+
+    fn commit_delay(&mut self) -> u64 {
+        let max = if self.is_calm {
+            50
+        } else {
+            self.plan.commit_us
+        };
+        self.chance.delay(max) + 1
+    }
+
+    /// A store has something to say.
+    pub(crate) fn tell(&mut self, shard: ShardId, is_commit: bool) -> Result<()> {
+        let keep = self.keep(shard)?;
+        let event = if is_commit {
+            keep.commit()
+        } else {
+            keep.load()
+        };
+        if let Some(event) = event {
+            if self.history.is_recording() {
+                let line = brief(&event, 100);
+                self.say(format_args!("shard {} hears {line}", shard.0));
+            }
+            self.handle(shard, event);
+        }
+        self.turn(shard)
     }
 
     fn open_link(&self, shard: ShardId, connection: ConnectionId, what: &str) -> Result<LinkId> {
@@ -322,7 +393,7 @@ impl World {
                 + counters.dropped_expired
                 + counters.dropped_retained_full
         });
-        dropped.sum()
+        self.dropped_before + dropped.sum::<u64>()
     }
 
     /// Tells all shards to stop.
@@ -343,9 +414,11 @@ impl World {
 impl World {
     fn schedule_tick(&mut self, shard: ShardId) {
         let now = self.now;
+        // Until all shards know of each other their timers wait.
+        let has_begun = !self.plan.is_durable() || self.begun == self.rings.len();
         let station = &mut self.stations[shard.index()];
         let deadline = station.shard.next_deadline();
-        if deadline.is_none_or(|deadline| deadline > now) {
+        if has_begun && deadline.is_none_or(|deadline| deadline > now) {
             station.settled_at = now;
         }
         let Some(deadline) = deadline else { return };
@@ -508,6 +581,7 @@ impl World {
                     brief(&frame, 160)
                 ));
             }
+            self.begun += usize::from(matches!(frame, Frame::Begun));
             self.handle(to, Event::Frame { from, frame });
         }
         self.turn(to)?;

@@ -83,6 +83,8 @@ pub(crate) struct Subscription {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) live: u32,
+    /// Of these, at QoS 2.
+    pub(crate) exact: u32,
     pub(crate) retained: u32,
     /// Live, or retained: with retain as published they look alike.
     pub(crate) unclear: u32,
@@ -124,6 +126,8 @@ pub(crate) struct Group {
     pub(crate) reached: BTreeSet<MessageId>,
     /// When a member last left or its session ended.
     pub(crate) troubled: u64,
+    /// When the process last crashed.
+    pub(crate) crashed: u64,
 }
 
 /// The ledger of a run.
@@ -137,6 +141,8 @@ pub struct Ledger {
     pub(crate) groups: BTreeMap<String, Group>,
     /// Per topic, in the order sent by its only retaining publisher.
     pub(crate) retained: BTreeMap<String, Vec<MessageId>>,
+    /// The steps at which the process ended.
+    pub(crate) crashes: Vec<u64>,
 }
 
 /// Whether a topic filter matches a topic name; the plain reading of 4.7.
@@ -229,6 +235,11 @@ impl Subscription {
 
 /// What clients sent.
 impl Ledger {
+    /// How often the process has ended since a step.
+    pub(crate) fn crashes_since(&self, step: u64) -> u32 {
+        self.crashes.iter().filter(|crash| **crash >= step).count() as u32
+    }
+
     /// For so many clients.
     pub fn new(clients: usize, is_lossy: bool) -> Ledger {
         let accounts = (0..clients).map(|_| Account::default()).collect();
@@ -415,6 +426,25 @@ impl Ledger {
                 self.groups.entry(group).or_default().troubled = now.step;
             }
         }
+    }
+
+    /// The client's session goes on, or has ended and another begun: nobody can tell.
+    pub fn blur_session(&mut self, client: usize, now: Moment) {
+        let account = &mut self.accounts[client];
+        account.seen.clear();
+        account.latest.clear();
+        account.retained_copies.clear();
+        account.expectations.clear();
+        account.since = now.step;
+        for subscription in account.subscriptions.values_mut() {
+            subscription.certain = None;
+            if let Some(group) = &subscription.group {
+                self.groups.entry(group.clone()).or_default().troubled = now.step;
+            }
+        }
+        let own = self.messages.iter_mut();
+        own.filter(|message| message.publisher == client && message.acked.is_none())
+            .for_each(|message| message.is_orphan = true);
     }
 
     /// The client's session has lost its connection; `is_doubtful`: it may end before it has

@@ -5,12 +5,16 @@
 pub mod chance;
 pub mod checker;
 pub mod client;
+pub mod crash;
 pub mod delivery;
 pub mod driver;
 pub mod history;
+pub mod keep;
 pub mod ledger;
 pub mod link;
 pub mod plan;
+pub mod process;
+pub mod records;
 pub mod rest;
 pub mod run;
 pub mod truth;

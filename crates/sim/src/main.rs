@@ -23,6 +23,9 @@ struct Arguments {
     /// So many steps before the world turns kind, instead of what the seed says.
     #[arg(long)]
     steps: Option<u64>,
+    /// Without stores and crashes, whatever the seeds say.
+    #[arg(long)]
+    memory: bool,
     /// Leave out the kept seeds.
     #[arg(long)]
     no_kept: bool,
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let options = Options {
         shards: arguments.shards,
         steps: arguments.steps,
+        is_memory: arguments.memory,
     };
     report_panics(options);
     if let Some(seed) = arguments.seed {

@@ -1,7 +1,7 @@
 //! What a seed decides before its run begins: how many shards, how unkind the world, which limits.
 
 use crate::chance::Chance;
-use shard::Limits;
+use shard::{Durability, DurabilityMode, Limits};
 
 /// What the command line may fix for every seed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,6 +10,8 @@ pub struct Options {
     pub shards: Option<u16>,
     /// Steps of the unkind part, instead of 1,500 to 20,000.
     pub steps: Option<u64>,
+    /// Nothing is kept, whatever the seed says.
+    pub is_memory: bool,
 }
 
 impl Options {
@@ -17,7 +19,8 @@ impl Options {
     pub fn flags(&self) -> String {
         let shards = self.shards.map(|shards| format!(" --shards {shards}"));
         let steps = self.steps.map(|steps| format!(" --steps {steps}"));
-        shards.unwrap_or_default() + &steps.unwrap_or_default()
+        let memory = if self.is_memory { " --memory" } else { "" };
+        shards.unwrap_or_default() + &steps.unwrap_or_default() + memory
     }
 }
 
@@ -58,6 +61,16 @@ pub struct Plan {
     pub limits: Limits,
     /// Of every shard.
     pub placement_seed: u64,
+    /// Of every shard.
+    pub durability: Durability,
+    /// Longest time that a commit takes, in microseconds.
+    pub commit_us: u64,
+    /// A crash comes once in so many steps; `None`: never.
+    pub crash_steps: Option<u64>,
+    /// A planned stop and start comes once in so many steps; `None`: never.
+    pub stop_steps: Option<u64>,
+    /// The number of shards may be another after a restart.
+    pub has_reshards: bool,
 }
 
 /// Slow subscribers are never closed within a run whose limits are roomy.
@@ -69,7 +82,7 @@ impl Plan {
         let shards = chance.pick(&[1, 2, 2, 2, 3, 3, 4]);
         let is_tiny = chance.percent(12);
         let steps = chance.pick(&[1_500, 5_000, 5_000, 20_000]);
-        Plan {
+        let mut plan = Plan {
             seed,
             shards: options.shards.unwrap_or(shards),
             steps: options.steps.unwrap_or(steps),
@@ -91,7 +104,45 @@ impl Plan {
             is_tiny,
             limits: limits(is_tiny, chance),
             placement_seed: chance.draw(),
+            durability: Durability::default(),
+            commit_us: 0,
+            crash_steps: None,
+            stop_steps: None,
+            has_reshards: false,
+        };
+        // From numbers of its own, so that the rest of a seed is the same without it.
+        let mut own = Chance::new(seed ^ 0x6475_7261_626C_6521);
+        if !options.is_memory && !own.one_in(3) {
+            plan.make_durable(options, &mut own);
         }
+        plan
+    }
+
+    /// Whether anything is kept.
+    pub fn is_durable(&self) -> bool {
+        self.durability.mode != DurabilityMode::Memory
+    }
+
+    /// Whether a message to this topic is promised to be durable when it is acknowledged.
+    pub fn promises(&self, topic: &str) -> bool {
+        let mut prefixes = self.durability.prefixes.iter();
+        !prefixes.any(|(prefix, _)| topic.starts_with(&**prefix))
+    }
+
+    fn make_durable(&mut self, options: &Options, chance: &mut Chance) {
+        self.durability = Durability {
+            mode: DurabilityMode::Commit,
+            prefixes: Vec::new(),
+            interval_ms: chance.pick(&[5, 200, 2_000]),
+        };
+        if chance.percent(20) {
+            let prefix = ("u/".into(), DurabilityMode::Interval);
+            self.durability.prefixes.push(prefix);
+        }
+        self.commit_us = chance.pick(&[20, 2_000, 50_000, 500_000]);
+        self.crash_steps = chance.pick(&[None, Some(500), Some(2_000), Some(5_000)]);
+        self.stop_steps = chance.pick(&[None, None, Some(4_000)]);
+        self.has_reshards = options.shards.is_none() && chance.percent(40);
     }
 }
 

@@ -63,6 +63,8 @@ struct Run {
     vandals: Vec<Vandal>,
     pool: Pool,
     stopped: usize,
+    /// It is not followed by a start.
+    is_last_stop: bool,
 }
 
 /// Runs one seed.
@@ -92,6 +94,7 @@ pub fn run(seed: u64, options: &Options, recording: Recording) -> Result<Outcome
         vandals,
         pool,
         stopped: 0,
+        is_last_stop: false,
     };
     let result = run.all();
     let step = run.world.step;
@@ -133,6 +136,11 @@ impl Run {
         self.calm_down();
         self.come_to_rest(REST_AT_LEAST)
             .context("while coming to rest")?;
+        if self.world.plan.crash_steps.is_some() && !self.world.plan.is_tiny {
+            self.crash();
+            self.come_to_rest(REST_AT_LEAST)
+                .context("after a crash at rest")?;
+        }
         self.last_round().context("in the last round")?;
         if self.world.plan.seed.is_multiple_of(2) {
             self.stop().context("while stopping")?;
@@ -154,12 +162,46 @@ impl Run {
                 let seconds = self.world.chance.pick(&[1, 20, 100, 4_000]);
                 self.world.jump(seconds * 1_000_000);
             }
+            self.end_process()?;
             if !self.step()? {
                 break;
             }
             self.checker.check_keep_alive(&self.world)?;
         }
         Ok(())
+    }
+
+    /// Now and then the process crashes, or is told to stop.
+    fn end_process(&mut self) -> Result<()> {
+        let world = &mut self.world;
+        if world.has_process()
+            && world
+                .plan
+                .crash_steps
+                .is_some_and(|n| world.chance.one_in(n))
+        {
+            self.crash();
+        }
+        let world = &mut self.world;
+        let is_stopping = self.checker.is_stopping;
+        if world.is_up()
+            && !is_stopping
+            && world
+                .plan
+                .stop_steps
+                .is_some_and(|n| world.chance.one_in(n))
+        {
+            self.checker.is_stopping = true;
+            self.stopped = 0;
+            world.stop()?;
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self) {
+        let crash = self.world.crash();
+        let (plan, step) = (&self.world.plan, self.world.step);
+        self.checker.on_crash(&crash, plan, step);
     }
 
     /// One step of the world, and what the clients and the checker make of it. False if nothing is
@@ -231,6 +273,15 @@ impl Run {
             }
             Note::Stopped(_) => {
                 self.stopped += 1;
+                if self.stopped == usize::from(self.world.plan.shards) && !self.is_last_stop {
+                    let crash = self.world.end_stopped();
+                    let (plan, step) = (&self.world.plan, self.world.step);
+                    self.checker.on_crash(&crash, plan, step);
+                }
+                Ok(())
+            }
+            Note::Up => {
+                self.checker.on_up(self.world.now);
                 Ok(())
             }
         }
@@ -241,6 +292,7 @@ impl Run {
         let world = &mut self.world;
         world.say(format_args!("the world turns kind"));
         world.is_calm = true;
+        world.hurry_start();
         world.reset_vanished();
         let present: Vec<Option<LinkId>> = self.clients.iter().map(|one| one.link).collect();
         for index in 0..world.links.len() {
@@ -324,6 +376,8 @@ impl Run {
 
     fn stop(&mut self) -> Result<()> {
         self.checker.is_stopping = true;
+        self.is_last_stop = true;
+        self.stopped = 0;
         self.world.stop()?;
         let last_step = self.world.step + REST_STEPS_MAX;
         let until = self.world.now + Span::from_s(60);

@@ -56,6 +56,9 @@ pub struct Flights {
     list: Vec<Flight>,
     /// Acknowledged, but perhaps too late for the shard to have seen it.
     late: BTreeMap<u16, Flight>,
+    /// With stores: all that were ever acknowledged, or forgotten in a crash. They may come back.
+    former: BTreeMap<u16, Vec<Flight>>,
+    is_durable: bool,
     /// Where in `list` the last repetition of this connection stands.
     repeated: Option<usize>,
     link: usize,
@@ -92,6 +95,8 @@ pub struct Truth {
     pub refusal: Option<ReasonCode>,
     /// DISCONNECT has reached the shard.
     pub farewell: Option<Farewell>,
+    /// Its session may not be the one that the client had.
+    pub is_blurred: bool,
     /// CONNECT has reached the shard.
     pub is_connect_delivered: bool,
     /// Which of the client's sessions it belongs to, once accepted.
@@ -106,6 +111,8 @@ pub struct Truth {
     pub keep_alive_s: u16,
     /// The session expiry in force; see [`Hello::expiry_s`].
     pub expiry_s: Option<u32>,
+    /// The session expiry before the client left.
+    pub granted_s: Option<u32>,
     /// Publishes, SUBACKs and so on that were sent: for statistics.
     pub packets: u64,
     up: Framer,
@@ -139,6 +146,7 @@ impl Truth {
             is_accepted: false,
             refusal: None,
             farewell: None,
+            is_blurred: false,
             is_connect_delivered: false,
             session: 0,
             gone_at: None,
@@ -146,6 +154,7 @@ impl Truth {
             touched_at: hello.sent.at,
             keep_alive_s: hello.keep_alive_s,
             expiry_s: hello.expiry_s,
+            granted_s: hello.expiry_s,
             packets: 0,
             up: Framer::default(),
             down: Framer::default(),
@@ -283,11 +292,12 @@ impl Truth {
         self.keep_alive_s = connack
             .properties
             .server_keep_alive_s
-            .unwrap_or(self.keep_alive_s);
+            .unwrap_or(self.hello.keep_alive_s);
         if let (Some(seconds), Version::V5) =
             (connack.properties.session_expiry_s, self.hello.version)
         {
             self.expiry_s = (seconds != u32::MAX).then_some(seconds);
+            self.granted_s = self.expiry_s;
         }
         Ok(Sent::Accepted {
             is_session_present: connack.session_present,
@@ -416,6 +426,14 @@ fn answer_any(owed: &mut VecDeque<u16>, packet_id: u16, what: &str) -> Result<()
 }
 
 impl Flights {
+    /// Nothing in flight; `is_durable`: in a world with stores.
+    pub fn new(is_durable: bool) -> Flights {
+        Flights {
+            is_durable,
+            ..Flights::default()
+        }
+    }
+
     /// A new connection of the session; everything unacknowledged is to be repeated.
     pub fn resume(&mut self, link: usize) {
         self.link = link;
@@ -442,14 +460,18 @@ impl Flights {
         let id = flight.packet_id;
         let found = self.list.iter().position(|other| other.packet_id == id);
         let Some(index) = found else {
-            let Some(known) = self.late.remove(&id) else {
-                bail!("DUP of packet identifier {id}, which is not in flight");
+            let is_same = |known: &Flight| {
+                known.qos == flight.qos
+                    && known.message == flight.message
+                    && known.link != flight.link
             };
-            let is_same = known.qos == flight.qos && known.message == flight.message;
-            ensure!(
-                is_same && known.link != flight.link,
-                "DUP of {id} is another message"
-            );
+            // What waited for its commit when the connection was lost may have been sent, for all
+            // that the shard knows afterwards; and what a crash took back may come again.
+            match self.late.remove(&id) {
+                _ if self.is_durable => {}
+                Some(known) => ensure!(is_same(&known), "DUP of {id} is another message"),
+                None => bail!("DUP of packet identifier {id}, which is not in flight"),
+            }
             self.list
                 .insert(self.repeated.map_or(0, |index| index + 1), flight);
             self.repeated = Some(self.repeated.map_or(0, |index| index + 1));
@@ -482,7 +504,8 @@ impl Flights {
             .find(|flight| flight.packet_id == packet_id);
         let Some(flight) = found else {
             // PUBCOMP may have been too late for the shard to see.
-            let is_late = self.late.contains_key(&packet_id);
+            let is_former = self.is_durable && self.former.contains_key(&packet_id);
+            let is_late = self.late.contains_key(&packet_id) || is_former;
             ensure!(is_late, "PUBREL {packet_id} of nothing in flight");
             return Ok(());
         };
@@ -511,8 +534,24 @@ impl Flights {
             Some(last) if last >= index => last.checked_sub(1),
             other => other,
         };
+        self.former.entry(id).or_default().push(flight.clone());
         self.late.insert(id, flight);
         Ok(())
+    }
+
+    /// A crash: what is in flight at QoS 2 stays so if its packet identifier was durable when it
+    /// was sent, as `is_durable` says of its message; all else may come back in another form.
+    pub fn on_crash(&mut self, is_durable: impl Fn(Option<MessageId>) -> bool) {
+        let list = std::mem::take(&mut self.list);
+        let (kept, unsure) = list
+            .into_iter()
+            .partition(|flight| flight.qos == QoS::ExactlyOnce && is_durable(flight.message));
+        self.list = kept;
+        for flight in unsure {
+            let former = self.former.entry(flight.packet_id).or_default();
+            former.push(flight);
+        }
+        self.repeated = None;
     }
 
     /// Whether nothing is in flight.

@@ -13,6 +13,7 @@ use crate::driver::{Ring, Station};
 use crate::history::{History, Recording};
 use crate::link::{Leave, Link, LinkId, Place};
 use crate::plan::Plan;
+use crate::records::Records;
 use anyhow::Result;
 use mqtt_v5_codec::Version;
 use shard::{Close, Event, Lane, Listener, ShardId, Time};
@@ -60,6 +61,12 @@ pub enum What {
     Turn(ShardId),
     /// A deadline of a shard.
     Tick(ShardId),
+    /// A commit of a shard gets durable.
+    Committed(ShardId),
+    /// A shard is given messages of a queue.
+    Loaded(ShardId),
+    /// The process starts again.
+    Start,
     /// A client's wish; `turn` is the number of its connection, so that old wishes are ignored.
     Wake {
         /// Which client.
@@ -88,6 +95,8 @@ pub enum Note {
     Ended(LinkId),
     /// A shard has stopped.
     Stopped(ShardId),
+    /// All shards have recovered.
+    Up,
 }
 
 /// The world.
@@ -113,6 +122,16 @@ pub struct World {
     pub(crate) rings: Vec<Ring>,
     queue: BinaryHeap<Reverse<(Time, u32, u64, What)>>,
     entries: u64,
+    /// Clients are let in.
+    pub(crate) is_up: bool,
+    /// What stores have, while there is no process.
+    pub(crate) kept: Vec<Records>,
+    /// Messages that shards of former processes have counted as dropped.
+    pub(crate) dropped_before: u64,
+    /// How many shards have heard that another is ready; each counts for itself, too.
+    pub(crate) begun: usize,
+    /// Times that were skipped.
+    pub(crate) jumps: Vec<(Time, Time)>,
     /// Entries in the queue that are not merely somebody's clock.
     pub(crate) under_way: usize,
 }
@@ -133,12 +152,17 @@ impl World {
     /// The world of a plan, with its shards and without connections.
     pub fn new(plan: Plan, chance: Chance, recording: Recording) -> World {
         let mut chance = chance;
-        let stations = (0..plan.shards)
+        let is_durable = plan.is_durable();
+        // With stores it begins as it goes on: with a start.
+        let shards = if is_durable { 0 } else { plan.shards };
+        let stations = (0..shards)
             .map(|index| Station::new(ShardId(index), &plan, chance.draw(), EPOCH))
             .collect();
-        let count = usize::from(plan.shards).pow(2);
+        let count = usize::from(shards).pow(2);
         let rings = (0..count).map(|_| Ring::new(&mut chance)).collect();
-        World {
+        let kept = (0..plan.shards).map(|_| Records::default());
+        let kept = kept.filter(|_| is_durable).collect();
+        let mut world = World {
             now: EPOCH,
             step: 0,
             chance,
@@ -151,8 +175,38 @@ impl World {
             rings,
             queue: BinaryHeap::new(),
             entries: 0,
+            is_up: !is_durable,
+            kept,
+            dropped_before: 0,
+            begun: 0,
+            jumps: Vec::new(),
             under_way: 0,
+        };
+        if is_durable {
+            world.schedule(1, What::Start);
         }
+        world
+    }
+
+    /// A process that is to start some time starts now.
+    pub fn hurry_start(&mut self) {
+        let before = self.queue.len();
+        self.queue.retain(|entry| entry.0.3 != What::Start);
+        if self.queue.len() < before {
+            self.under_way -= 1;
+            self.schedule(1, What::Start);
+        }
+    }
+
+    /// What a process had to do goes with it.
+    pub(crate) fn forget_work(&mut self) {
+        let queue = std::mem::take(&mut self.queue).into_vec();
+        let others = |Reverse((_, _, _, what)): &Reverse<(Time, u32, u64, What)>| {
+            matches!(what, What::Down(_) | What::Wake { .. })
+        };
+        self.queue = queue.into_iter().filter(others).collect();
+        let work = self.queue.iter().filter(|entry| is_work(entry.0.3));
+        self.under_way = work.count();
     }
 
     /// Adds an entry to the queue.
@@ -205,6 +259,9 @@ impl World {
             } => self.take_frames(ring, Lane::Reply)?,
             What::Turn(shard) => self.turn_lanes(shard)?,
             What::Tick(shard) => self.tick(shard)?,
+            What::Committed(shard) => self.tell(shard, true)?,
+            What::Loaded(shard) => self.tell(shard, false)?,
+            What::Start => self.start()?,
             What::Wake { client, wake, turn } => return Ok(Some(Some((client, wake, turn)))),
         }
         Ok(Some(None))
@@ -226,7 +283,9 @@ impl World {
 
     /// Time passes at once, as if the machine had slept.
     pub fn jump(&mut self, microseconds: u64) {
+        let from = self.now;
         self.now = Time(self.now.0 + microseconds);
+        self.jumps.push((from, self.now));
         self.say(format_args!("time jumps by {} s", microseconds / 1_000_000));
     }
 }
@@ -244,7 +303,10 @@ impl World {
         self.links.push(Link {
             client,
             version,
-            place: Place::Accepting(shard),
+            place: match self.is_up {
+                true => Place::Accepting(shard),
+                false => Place::Gone,
+            },
             up: VecDeque::new(),
             left: None,
             unsent: VecDeque::new(),
@@ -265,6 +327,11 @@ impl World {
             "client {client} opens link {} to shard {}",
             link.0, shard.0
         ));
+        if !self.is_up {
+            self.say(format_args!("link {} is refused", link.0));
+            self.schedule_down(link);
+            return link;
+        }
         let delay_us = self.link_delay(link);
         self.schedule(delay_us, What::Accept(link));
         link
