@@ -65,8 +65,11 @@ impl Shard {
             return Admission::Here;
         }
         let (session, is_present) = self.take_session(client_id, connect.clean_start, effects);
+        let live = self.sessions.at(session.index);
+        // What is kept of it must not run out once the client has been told that it goes on.
+        let runs_out = live.will.is_some() || live.expires.is_some();
         self.open(id, session, connect);
-        self.keep_session(id, session, effects);
+        self.keep_session(id, session, runs_out, effects);
         let is_sent = self.send_connack(
             id,
             session,
@@ -231,7 +234,13 @@ impl Shard {
 
     /// Keeps the session from now on, or from now on not. What CONNACK says of it is sent once it
     /// is durable.
-    fn keep_session(&mut self, id: ConnectionId, session: SessionId, effects: &mut Effects) {
+    fn keep_session(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        runs_out: bool,
+        effects: &mut Effects,
+    ) {
         if !self.durable.is_on() {
             return;
         }
@@ -242,7 +251,8 @@ impl Shard {
             if is_new {
                 live.key = SessionKey(self.random.next().max(1));
             }
-            let is_promise = is_new || live.will.is_some();
+            let runs_out = runs_out && !self.durable.is_stalled;
+            let is_promise = is_new || live.will.is_some() || runs_out;
             let is_promised = is_promise && self.durable.is_promised();
             self.store_session(index, None, is_promised);
             if !is_promise && self.durable.is_stalled {

@@ -361,14 +361,15 @@ impl Checker {
         let Some(truth) = &self.truths[link] else {
             return;
         };
-        let is_open = truth.is_connect_delivered && !truth.is_accepted;
-        if is_open && self.expected_presence(&truth.hello, now) != Some(true) {
-            let session = &mut self.sessions[truth.hello.client];
-            session.may_be_new = true;
-            for (_, _, fate) in &mut session.wills {
-                if let Fate::Pending(..) = fate {
-                    *fate = Fate::Unclear;
-                }
+        if !truth.is_connect_delivered || truth.is_accepted {
+            return;
+        }
+        let is_certain = self.expected_presence(&truth.hello, now) == Some(true);
+        let session = &mut self.sessions[truth.hello.client];
+        session.may_be_new |= !is_certain;
+        for (_, _, fate) in &mut session.wills {
+            if let Fate::Pending(..) = fate {
+                *fate = Fate::Unclear;
             }
         }
     }

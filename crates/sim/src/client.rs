@@ -559,7 +559,12 @@ impl Client {
             self.answer(world, AckKind::Pubrel, number, ReasonCode::Success);
         } else {
             self.outgoing.remove(index);
-            checker.ledger.messages[out.message].acked = Some(Client::moment(world));
+            let message = &mut checker.ledger.messages[out.message];
+            // An acknowledgement that a crash has overtaken promises only what was durable.
+            let is_of_former = self.link.is_some_and(|link| world.is_of_former(link));
+            if !is_of_former || world.plan.promises(&message.topic) {
+                message.acked = Some(Client::moment(world));
+            }
         }
         Ok(())
     }

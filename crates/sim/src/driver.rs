@@ -401,6 +401,7 @@ impl World {
     /// # Errors
     /// A shard broke its contract.
     pub fn stop(&mut self) -> Result<()> {
+        self.stopped_at = self.now;
         for shard in (0..self.plan.shards).map(ShardId) {
             self.say(format_args!("shard {} is told to stop", shard.0));
             self.handle(shard, Event::Stop);

@@ -36,7 +36,8 @@ impl World {
     /// All shards have stopped, and the process ends.
     pub fn end_stopped(&mut self) -> Crash {
         self.say(format_args!("the process has ended"));
-        let crash = self.end(self.now + Span(1));
+        // A shard that had stopped may have taken more from one that had not.
+        let crash = self.end(self.stopped_at);
         self.schedule_start();
         crash
     }
@@ -44,6 +45,11 @@ impl World {
     /// Whether there is a process with a store to crash.
     pub fn has_process(&self) -> bool {
         !self.stations.is_empty()
+    }
+
+    /// Whether a connection is to a process that has ended.
+    pub fn is_of_former(&self, link: LinkId) -> bool {
+        link.0 < self.links_before
     }
 
     /// Whether clients are let in.
@@ -79,6 +85,7 @@ impl World {
         self.kept = kept;
         self.rings.clear();
         self.is_up = false;
+        self.links_before = self.links.len();
         self.forget_work();
         for index in 0..self.links.len() {
             self.cut(LinkId(index));

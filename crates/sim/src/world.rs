@@ -130,6 +130,10 @@ pub struct World {
     pub(crate) dropped_before: u64,
     /// How many shards have heard that another is ready; each counts for itself, too.
     pub(crate) begun: usize,
+    /// When shards were last told to stop.
+    pub(crate) stopped_at: Time,
+    /// How many connections former processes have had.
+    pub(crate) links_before: usize,
     /// Times that were skipped.
     pub(crate) jumps: Vec<(Time, Time)>,
     /// Entries in the queue that are not merely somebody's clock.
@@ -179,6 +183,8 @@ impl World {
             kept,
             dropped_before: 0,
             begun: 0,
+            links_before: 0,
+            stopped_at: EPOCH,
             jumps: Vec::new(),
             under_way: 0,
         };
