@@ -12,7 +12,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use storage::{FileHeader, Source, Store, StoreOptions};
+use storage::{DataDirectory, MoveStep, NewDirectory, Source, Store, StoreOptions};
 
 const SUBSCRIPTIONS_PER_SESSION: u64 = 5;
 const PAYLOAD_BYTES: usize = 64;
@@ -30,7 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map_or(Ok(default), |text| text.parse())?)
     };
     let (retained, sessions) = (number(2, 1_000_000)?, number(3, 100_000)?);
-    let path = directory.join("measure.redb");
+    let data = directory.join("measure");
+    drop(DataDirectory::open(&data, 1, NEW, &mut |_| Ok(()))?);
+    let path = data.join("1/shard-000.redb");
     fill(&path, retained, sessions)?;
     for verify in [false, true] {
         let options = StoreOptions {
@@ -53,21 +55,44 @@ fn main() -> Result<(), Box<dyn Error>> {
             std::fs::remove_file(&crashed)?;
         }
     }
-    std::fs::remove_file(&path)?;
+    for shards in [4, 3] {
+        move_records(&data, shards)?;
+    }
+    std::fs::remove_dir_all(&data)?;
+    Ok(())
+}
+
+const NEW: NewDirectory = NewDirectory {
+    id: 1,
+    placement_seed: 1,
+    now: Time(1),
+};
+
+fn move_records(data: &Path, shards: u16) -> Result<(), Box<dyn Error>> {
+    let begin = Instant::now();
+    let mut last = None;
+    let directory = DataDirectory::open(data, shards, NEW, &mut |now| {
+        if now.step == MoveStep::Moving {
+            last = Some(now);
+        }
+        Ok(())
+    })?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let mut blocks = 0;
+    for file in directory.files() {
+        blocks += std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(file)?);
+    }
+    println!(
+        "moved to {shards} shards: {} records in {seconds:.1} s; {} MiB on disk",
+        last.map_or(0, |last| last.records),
+        blocks >> 11
+    );
     Ok(())
 }
 
 fn fill(path: &Path, retained: u64, sessions: u64) -> Result<(), Box<dyn Error>> {
-    let header = FileHeader {
-        directory: 1,
-        generation: 1,
-        shard: 0,
-        shards: 1,
-        placement_seed: 1,
-        created: Time(1),
-    };
     let begin = Instant::now();
-    let mut store = Store::create(path, &header)?;
+    let mut store = Store::open(path)?;
     let mut changes = Vec::new();
     for n in 0..retained {
         let message = message(&format!("site/{}/device/{n}/state", n % 100), true);

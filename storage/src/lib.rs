@@ -44,8 +44,7 @@
 //!
 //! * A message queued for several sessions is stored for each of them.
 //! * A file grows by doubling up to 4 GiB, then by 4 GiB at a time, as holes that take no room
-//!   until they are written; redb gives room back rarely. A backup, or a change of the number of
-//!   shards, writes a compact file.
+//!   until they are written; redb gives room back rarely. A backup writes a compact file.
 //! * Changing the number of shards takes the room of all records once more, and memory for the
 //!   keys of the sessions of one file.
 #![forbid(unsafe_code)]
