@@ -20,6 +20,16 @@ pub(crate) enum Admission {
     Elsewhere,
 }
 
+/// A client's session.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    session: SessionId,
+    /// The client had it before.
+    is_present: bool,
+    /// One that was kept has been ended for it.
+    has_ended: bool,
+}
+
 /// Never expires.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -57,6 +67,11 @@ impl Shard {
             return Admission::Here;
         }
         let asked_s = asked_expiry_s(connect).min(self.config.limits.session_expiry_max_s);
+        if asked_s > 0 && self.durable.is_congested() {
+            let detail = "too much waits for the store";
+            self.refuse(id, ReasonCode::ServerBusy, detail, effects);
+            return Admission::Here;
+        }
         let needs_store = asked_s > 0 && (!known || connect.clean_start || connect.will.is_some());
         if needs_store && self.durable.is_promised() && self.durable.is_stalled {
             let detail = "the store cannot keep a session now";
@@ -64,12 +79,10 @@ impl Shard {
             self.refuse(id, ReasonCode::QuotaExceeded, detail, effects);
             return Admission::Here;
         }
-        let (session, is_present) = self.take_session(client_id, connect.clean_start, effects);
-        let live = self.sessions.at(session.index);
-        // What is kept of it must not run out once the client has been told that it goes on.
-        let runs_out = live.will.is_some() || live.expires.is_some();
+        let taken = self.take_session(client_id, connect.clean_start, effects);
+        let (session, is_present) = (taken.session, taken.is_present);
         self.open(id, session, connect);
-        self.keep_session(id, session, runs_out, effects);
+        self.keep_session(id, taken, effects);
         let is_sent = self.send_connack(
             id,
             session,
@@ -159,12 +172,7 @@ impl Shard {
 
     /// The client's session, old or new; whether it is an old one. [MQTT-3.1.2-4] to
     /// [MQTT-3.1.2-6], [MQTT-3.1.4-3]
-    fn take_session(
-        &mut self,
-        client_id: &str,
-        clean_start: bool,
-        effects: &mut Effects,
-    ) -> (SessionId, bool) {
+    fn take_session(&mut self, client_id: &str, clean_start: bool, effects: &mut Effects) -> Taken {
         if let Some(index) = self.clients.find(client_id, &self.sessions)
             && let Some(old) = self.sessions.at(index).connection
         {
@@ -172,20 +180,27 @@ impl Shard {
             let detail = "another connection with this client identifier";
             self.disconnect(old, ReasonCode::SessionTakenOver, detail, effects);
         }
+        let mut has_ended = false;
         // The takeover may have ended it.
         if let Some(index) = self.clients.find(client_id, &self.sessions) {
             if !clean_start {
                 let generation = self.sessions.generation(index);
-                return (SessionId { index, generation }, true);
+                return Taken {
+                    session: SessionId { index, generation },
+                    is_present: true,
+                    has_ended: false,
+                };
             }
+            has_ended = self.sessions.at(index).kept_key().is_some();
             self.end_session(index, effects);
-            if self.durable.is_promised() {
-                self.durable.promise();
-            }
         }
         let (index, generation) = self.sessions.insert(Session::new(client_id));
         self.clients.insert(index, &self.sessions);
-        (SessionId { index, generation }, false)
+        Taken {
+            session: SessionId { index, generation },
+            is_present: false,
+            has_ended,
+        }
     }
 
     /// Joins connection and session, and starts keep-alive.
@@ -233,33 +248,28 @@ impl Shard {
     }
 
     /// Keeps the session from now on, or from now on not. What CONNACK says of it is sent once it
-    /// is durable.
-    fn keep_session(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        runs_out: bool,
-        effects: &mut Effects,
-    ) {
+    /// is durable; while the store cannot write, a known session is served as it is.
+    fn keep_session(&mut self, id: ConnectionId, taken: Taken, effects: &mut Effects) {
         if !self.durable.is_on() {
             return;
         }
-        let index = session.index;
+        let index = taken.session.index;
         let live = self.sessions.at_mut(index);
         let is_new = live.key == SessionKey(0);
-        if live.expiry_s > 0 || !is_new {
+        let is_promised = self.durable.is_promised() && !self.durable.is_stalled;
+        let is_kept = live.expiry_s > 0 || !is_new;
+        if is_kept {
             if is_new {
                 live.key = SessionKey(self.random.next().max(1));
             }
-            let runs_out = runs_out && !self.durable.is_stalled;
-            let is_promise = is_new || live.will.is_some() || runs_out;
-            let is_promised = is_promise && self.durable.is_promised();
             self.store_session(index, None, is_promised);
-            if !is_promise && self.durable.is_stalled {
-                return;
-            }
         }
-        self.hold(id, effects);
+        if is_promised && taken.has_ended {
+            self.durable.promise();
+        }
+        if is_promised && (is_kept || taken.has_ended) {
+            self.hold(id, effects);
+        }
     }
 
     /// Accepts; whether CONNACK was small enough to be sent.

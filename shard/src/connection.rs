@@ -117,7 +117,7 @@ impl Connection {
 
     /// Whether we have stopped reading for a reason that is not the client's.
     pub fn is_unread(&self) -> bool {
-        self.paused_for & (pause::LANE | pause::OWED) != 0
+        self.paused_for & (pause::LANE | pause::OWED | pause::STORE) != 0
     }
 
     /// Whether output must be wrapped in WebSocket frames.

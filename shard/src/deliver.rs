@@ -226,7 +226,6 @@ impl Shard {
             .once
             .filter(|_| key.is_some() && qos == QoS::ExactlyOnce && target.group.is_none());
         if let (Some(once), Some(outbound)) = (&once, &session.outbound)
-            && once.is_repeat
             && outbound.seen.has(once)
         {
             return;
@@ -281,8 +280,9 @@ impl Shard {
             dup: false,
             packet_id: Some(packet_id),
         };
-        if is_promised && qos == QoS::ExactlyOnce {
-            // Its packet identifier must not mean another message after a restart.
+        // Its packet identifier must not mean another message after a restart.
+        let is_exact = key.is_some() && qos == QoS::ExactlyOnce && self.durable.is_promised();
+        if is_exact {
             effects.hold(connection, self.durable.promise());
         }
         if self.put(connection, &lazy.view, shape, ids, effects) == Put::Sent {
@@ -295,7 +295,7 @@ impl Shard {
                     &delivery,
                     sent,
                     &mut kept,
-                    is_promised,
+                    is_promised || is_exact,
                     self.now,
                 );
                 self.note_kept(target.session, once, is_promised, ticket);
@@ -349,7 +349,7 @@ impl Shard {
                 return;
             }
             let popped = outbound.pop_queue();
-            if outbound.wants_more() {
+            if outbound.wants_more(self.config.limits.queue_memory_bytes, true) {
                 self.durable.want_load(index);
             }
             let Some(mut queued) = popped else { break };
@@ -381,7 +381,7 @@ impl Shard {
             self.templates.clear();
             let view = queued.message.view();
             let is_promised =
-                key.is_some() && qos == QoS::ExactlyOnce && self.durable.promises(view.topic);
+                key.is_some() && qos == QoS::ExactlyOnce && self.durable.is_promised();
             if is_promised {
                 effects.hold(connection, self.durable.promise());
             }

@@ -11,8 +11,8 @@
 
 use crate::outbound::{Delivery, Kept, Step};
 use crate::{
-    Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey, Level,
-    Message, SessionKey, ShardId, Span, StoredQueued, Time,
+    Answer, Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey,
+    Level, Message, SessionKey, ShardId, Span, StoredQueued, Time,
 };
 use mqtt_v5_codec::PacketId;
 use std::collections::VecDeque;
@@ -144,7 +144,9 @@ impl Durable {
 
     /// Reads more of this session's queue at the next turn at which that may find something new.
     pub fn want_load(&mut self, session: u32) {
-        self.wanted_loads.push(session);
+        if self.wanted_loads.last() != Some(&session) {
+            self.wanted_loads.push(session);
+        }
     }
 
     /// Whether there is a queue to read now: what waits in a batch can only be read after it.
@@ -262,7 +264,11 @@ impl Durable {
         let mut has_left = kept.has_left;
         if kept.batch == self.sequence {
             let old = std::mem::replace(&mut self.batch[kept.index as usize], Change::Void);
-            self.batch_bytes -= weight(&old);
+            self.batch_bytes = self.batch_bytes + weight(&Change::Void) - weight(&old);
+            while matches!(self.batch.last(), Some(Change::Void)) {
+                self.batch.pop();
+                self.batch_bytes -= weight(&Change::Void);
+            }
         } else {
             has_left = true;
         }
@@ -330,9 +336,6 @@ impl Durable {
         self.sequence += 1;
         self.batch_bytes = 0;
         self.due = None;
-        if self.beat.is_some() {
-            self.beat(now);
-        }
         self.is_under_way = true;
         let commit = Commit {
             sequence,
@@ -343,10 +346,42 @@ impl Durable {
     }
 }
 
+/// Turns an answer that has to wait into one that comes at once, which is returned, and the news
+/// that follows it.
+fn answer_later(frame: &mut Frame) -> Option<Frame> {
+    let Frame::Reply { request, answer } = &frame else {
+        return None;
+    };
+    let request = *request;
+    let (matched, is_refused, at_once) = match answer {
+        Answer::Accepted {
+            matched,
+            is_refused,
+        } => (*matched, *is_refused, Answer::Later),
+        Answer::Retained { is_refused, .. } => {
+            let at_once = Answer::Retained {
+                is_refused: *is_refused,
+                is_late: true,
+            };
+            (false, *is_refused, at_once)
+        }
+        _ => return None,
+    };
+    *frame = Frame::Settled {
+        request,
+        matched,
+        is_refused,
+    };
+    Some(Frame::Reply {
+        request,
+        answer: at_once,
+    })
+}
+
 /// What a change counts for, in bytes.
 fn weight(change: &Change) -> usize {
     let content = match change {
-        Change::Void => return 0,
+        Change::Void => return 16,
         Change::PutQueued(queued) => queued.message.as_ref().map_or(0, |message| message.bytes()),
         Change::PutRetained { message } | Change::PutGroupQueued { message, .. } => message.bytes(),
         Change::PutSession(session) => {
@@ -366,6 +401,9 @@ impl crate::Shard {
             if !commit.changes.is_empty() || is_beat {
                 self.counters.commits += 1;
                 self.counters.commit_changes += commit.changes.len() as u64;
+                if self.durable.beat.is_some() {
+                    self.durable.beat(self.now);
+                }
                 effects.push(Effect::Commit(commit));
                 return;
             }
@@ -390,6 +428,14 @@ impl crate::Shard {
     pub(crate) fn on_store_stalled(&mut self, reason: &str, effects: &mut Effects) {
         self.durable.is_stalled = true;
         self.counters.stores_stalled = 1;
+        // Nobody's credits wait for the disk.
+        for at in 0..self.durable.answers.len() {
+            let held = &mut self.durable.answers[at];
+            let to = held.to;
+            if let Some(later) = answer_later(&mut held.frame) {
+                effects.push_frame(to, later);
+            }
+        }
         effects.push(Effect::Log {
             level: Level::Warn,
             text: format!(
@@ -424,6 +470,19 @@ impl crate::Shard {
     ) {
         if self.durable.is_committed(sequence) {
             return self.tell(to, frame, effects);
+        }
+        let mut frame = frame;
+        let is_retained = matches!(
+            frame,
+            Frame::Reply {
+                answer: Answer::Retained { .. },
+                ..
+            }
+        );
+        if (is_retained || self.durable.is_stalled)
+            && let Some(later) = answer_later(&mut frame)
+        {
+            effects.push_frame(to, later);
         }
         let answers = &mut self.durable.answers;
         // Sequences rise, but for answers that waited elsewhere: two batches at most.

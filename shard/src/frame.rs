@@ -4,7 +4,7 @@
 //! (`lanes.rs`) until the answer is there, and a reply lane holds as many frames as there are
 //! credits: so a reply always has room.
 
-use crate::outbound::Once;
+use crate::seen::Once;
 use crate::{RequestId, SessionId, counters::Counters, message::Message};
 use mqtt_v5_codec::SubscriptionOptions;
 use std::sync::Arc;
@@ -166,6 +166,8 @@ pub enum Answer {
     Retained {
         /// It could not be kept.
         is_refused: bool,
+        /// It is not durable yet: [`Frame::Settled`] follows.
+        is_late: bool,
     },
     /// The routes are known.
     RouteAdded,

@@ -40,7 +40,10 @@ impl Shard {
                 ticket.wants_answer = message.qos > QoS::AtMostOnce;
                 self.keep_retained(&mut LazyMessage::of(&message), &mut ticket);
                 let is_refused = ticket.is_refused;
-                let answer = Answer::Retained { is_refused };
+                let answer = Answer::Retained {
+                    is_refused,
+                    is_late: false,
+                };
                 let reply = Frame::Reply { request, answer };
                 self.tell_when_durable(ticket.batch, from, reply, effects);
             }
@@ -135,12 +138,17 @@ impl Shard {
             Answer::RouteAdded | Answer::GroupJoined => {
                 self.answer_pending(id, Outcome::default(), effects);
             }
-            Answer::Retained { is_refused } => {
+            Answer::Retained {
+                is_refused,
+                is_late,
+            } => {
                 let outcome = Outcome {
                     is_refused,
                     ..Outcome::default()
                 };
-                self.answer_pending(id, outcome, effects);
+                if !is_late {
+                    self.answer_pending(id, outcome, effects);
+                }
                 self.pass_barriers(effects);
             }
             Answer::Declined => {

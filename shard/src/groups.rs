@@ -12,14 +12,17 @@ use crate::message::{LazyMessage, Message};
 use crate::outbound::Kept;
 use crate::pending::{Origin, Outcome, Ticket};
 use crate::recover::RecoveredQueue;
-use crate::shard::{STEPS_PER_TICK, Shard};
+use crate::shard::{STEPS_PER_TICK, Shard, TimerKey};
 use crate::slots::Slots;
 use crate::subscribe::ToAnnounce;
 use crate::subscriptions::Waiter;
-use crate::{Change, Effects, Frame, RequestId, SessionId, SessionKey, ShardId};
+use crate::{Change, Effects, Frame, RequestId, SessionId, SessionKey, ShardId, Span};
 use mqtt_v5_codec::{QoS, SubscriptionOptions};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// How long a group waits before it offers again what no member could take.
+const TRY_AGAIN: Span = Span::from_s(1);
 
 /// A session and its home.
 pub type MemberId = (ShardId, SessionId);
@@ -50,6 +53,8 @@ pub struct Groups {
     by_key: Map<Arc<GroupKey>, u32>,
     /// Groups whose queue has someone to go to again.
     draining: VecDeque<Arc<GroupKey>>,
+    /// Groups whose members could not take what they were offered.
+    refused: Vec<Arc<GroupKey>>,
     /// Recovered queues of groups that nobody has joined again yet.
     recovered: Map<Arc<GroupKey>, RecoveredQueue>,
 }
@@ -61,6 +66,7 @@ impl Groups {
             groups: Slots::default(),
             by_key: map_with_seed(seed),
             draining: VecDeque::new(),
+            refused: Vec::new(),
             recovered: map_with_seed(seed.wrapping_add(1)),
         }
     }
@@ -357,16 +363,64 @@ impl Shard {
         mut ticket: Ticket,
         effects: &mut Effects,
     ) {
+        ticket.matched = true;
         match self.groups.by_key.get(key).copied() {
             Some(group) => {
+                let key = Arc::clone(&self.groups.groups.at(group).key);
+                let origin = Origin::Returned {
+                    key,
+                    message: Arc::clone(message),
+                    parent: ticket.wait(&mut self.pending),
+                };
+                let mut offer = Ticket::awaited(origin);
+                offer.matched = true;
                 self.templates.clear();
-                self.offer(group, &mut LazyMessage::of(message), &mut ticket, effects);
+                self.offer(group, &mut LazyMessage::of(message), &mut offer, effects);
+                self.finish_ticket(offer, effects);
             }
             // The group has no members left.
             None => self.counters.dropped_queue_full += 1,
         }
-        ticket.matched = true;
         self.finish_ticket(ticket, effects);
+    }
+
+    /// A message that came back has found a member; or none took it, and the group keeps it.
+    pub(crate) fn on_returned_offer(
+        &mut self,
+        key: &Arc<GroupKey>,
+        message: Arc<Message>,
+        outcome: Outcome,
+    ) -> Outcome {
+        if !outcome.is_refused || !self.groups.by_key.contains_key(key) {
+            return outcome;
+        }
+        let mut ticket = Ticket::unawaited();
+        self.queue_refused(key, message, &mut ticket);
+        Outcome {
+            matched: true,
+            batch: outcome.batch.max(ticket.batch),
+            is_refused: false,
+        }
+    }
+
+    /// Keeps a message that the members could not take now, and tries again in a while: to offer
+    /// it at once would be to ask the same member for ever.
+    fn queue_refused(&mut self, key: &Arc<GroupKey>, message: Arc<Message>, ticket: &mut Ticket) {
+        self.queue_in_group(key, message, ticket);
+        self.groups.draining.retain(|draining| draining != key);
+        if self.groups.refused.is_empty() {
+            let at = self.now + TRY_AGAIN;
+            self.timers.schedule(at, TimerKey::Groups);
+        }
+        if !self.groups.refused.contains(key) {
+            self.groups.refused.push(Arc::clone(key));
+        }
+    }
+
+    /// Offers again what members could not take.
+    pub(crate) fn try_groups_again(&mut self) {
+        let refused = std::mem::take(&mut self.groups.refused);
+        self.groups.draining.extend(refused);
     }
 
     /// A message of a group's queue has found a member, or a place in the queue again.
@@ -378,10 +432,7 @@ impl Shard {
         outcome: Outcome,
     ) {
         if outcome.is_refused && self.groups.by_key.contains_key(key) {
-            // It waits for the next member that connects: to offer it again at once would be to
-            // ask the same member for ever.
-            self.queue_in_group(key, message, &mut Ticket::unawaited());
-            self.groups.draining.retain(|draining| draining != key);
+            self.queue_refused(key, message, &mut Ticket::unawaited());
         }
         self.forget_group_queued(key, kept);
     }

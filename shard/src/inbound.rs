@@ -4,6 +4,7 @@
 //! [MQTT-4.6.0-3], so one that is ready waits for those before it. Bounded by our Receive Maximum
 //! (v5) and by pausing the connection (3.x).
 
+use crate::numbering::Numbering;
 use mqtt_v5_codec::{PacketId, QoS, ReasonCode};
 use std::collections::VecDeque;
 
@@ -36,15 +37,8 @@ pub struct Inbound {
     front: u32,
     /// Reading is paused until less is owed.
     pub is_paused: bool,
-    /// QoS 2 messages of a kept session so far.
-    last_ordinal: u64,
-    /// Those up to this one have a durable PUBREC.
-    floor: u64,
-    /// The highest ordinal in each batch that is not durable, ascending: two at most.
-    rising: Vec<(u64, u64)>,
-    /// After a restart: the floor that holds until the client has repeated everything, and the
-    /// first message that was no repetition.
-    held: Option<(u64, u64)>,
+    /// QoS 2 messages of a kept session.
+    numbering: Option<Box<Numbering>>,
 }
 
 impl Inbound {
@@ -53,7 +47,7 @@ impl Inbound {
         self.received.is_empty()
             && self.owed.is_empty()
             && !self.is_paused
-            && self.last_ordinal == 0
+            && self.numbering.is_none()
     }
 
     /// Whether an acknowledgement may be sent at once.
@@ -145,43 +139,16 @@ impl Inbound {
         }
     }
 
-    /// The ordinal of one more QoS 2 message of a kept session, and the floor. What a client
-    /// repeats after a restart is known to its receivers by lower ordinals than it gets now, so
-    /// the floor stays where it was until something new, which comes after all repetitions, has
-    /// its PUBREC.
-    pub fn count(&mut self, is_repeat: bool, is_committed: impl Fn(u64) -> bool) -> (u64, u64) {
-        while let Some((ordinal, batch)) = self.rising.first()
-            && is_committed(*batch)
-        {
-            self.floor = *ordinal;
-            self.rising.remove(0);
-        }
-        if self.last_ordinal == 0 && is_repeat {
-            self.restore_floor(0); // The former process had not got as far as a floor.
-        }
-        self.last_ordinal += 1;
-        self.held = self.held.filter(|(_, new)| *new > self.floor);
-        if let (Some((_, new @ u64::MAX)), false) = (&mut self.held, is_repeat) {
-            *new = self.last_ordinal;
-        }
-        let floor = self.held.map_or(self.floor, |(floor, _)| floor);
-        (self.last_ordinal, floor)
-    }
-
-    /// The PUBREC of the message with this ordinal is in a batch.
-    pub fn on_receipt(&mut self, ordinal: u64, batch: u64) {
-        match self.rising.last_mut() {
-            Some(last) if last.1 == batch => last.0 = last.0.max(ordinal),
-            _ => self.rising.push((ordinal, batch)),
-        }
-    }
-
-    /// Goes on counting where a former process may have stopped.
-    pub fn restore_floor(&mut self, ordinal: u64) {
-        self.floor = self.floor.max(ordinal);
-        // It had not more than its Receive Maximum beyond the floor.
-        self.last_ordinal = self.floor + (1 << 20);
-        self.held = Some((self.floor, u64::MAX));
+    /// The numbers of a kept session's QoS 2 messages, made at first use.
+    /// `is_recovered`: the session is of a former process.
+    pub fn numbering_mut(&mut self, is_recovered: bool) -> &mut Numbering {
+        self.numbering.get_or_insert_with(|| {
+            let mut numbering = Box::<Numbering>::default();
+            if is_recovered {
+                numbering.recover(0);
+            }
+            numbering
+        })
     }
 
     /// The connection is gone: PUBACKs are owed to nobody. A PUBREC stays owed, since the client

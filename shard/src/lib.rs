@@ -30,6 +30,7 @@ mod lifecycle;
 #[doc(hidden)]
 pub mod map;
 mod message;
+mod numbering;
 mod outbound;
 mod pending;
 mod placement;
@@ -41,6 +42,7 @@ mod recover;
 pub mod retained;
 mod retained_read;
 mod routes;
+mod seen;
 mod session;
 mod shard;
 mod slots;

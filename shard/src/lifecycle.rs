@@ -84,9 +84,7 @@ impl Shard {
         }
         self.return_unsent(id.index, effects);
         match delay_s {
-            // Kept for the restart, see `keep_will_for_later`.
-            Some(_) if self.stopping.is_some() && self.durable.is_on() => {}
-            Some(0) => self.publish_will(id.index, effects),
+            Some(0) if self.stopping.is_none() => self.publish_will(id.index, effects),
             _ => self.schedule_session(id.index),
         }
     }
@@ -139,6 +137,9 @@ impl Shard {
         let now = self.now;
         let live = self.sessions.at_mut(index);
         live.timer = None;
+        if self.stopping.is_some() {
+            return; // The next process goes on.
+        }
         if let Some(connection) = live.connection {
             return self.on_slow_timer(index, connection, effects);
         }
@@ -234,7 +235,10 @@ impl Shard {
         self.publish_own(view, effects);
         let live = self.sessions.at(index);
         if !live.is_ending {
-            self.store_session(index, Some(self.now), false);
+            let left = live
+                .expires
+                .map_or(self.now, |at| at - Span::from_s(live.expiry_s.into()));
+            self.store_session(index, Some(left), false);
             self.schedule_session(index);
         }
     }
@@ -310,16 +314,6 @@ impl Shard {
         self.sessions.at_mut(session.index).shrink();
     }
 
-    /// At a planned stop no will goes out: that of a session which is kept waits for the restart,
-    /// and is published then unless its client comes back in time. [MQTT-3.1.2-10] leaves that to
-    /// us.
-    fn keep_will_for_later(&mut self, index: u32) {
-        let live = self.sessions.at_mut(index);
-        if live.kept_key().is_none() {
-            live.will = None;
-        }
-    }
-
     /// Goes on with a graceful stop: so many connections per turn.
     pub(crate) fn stop_some_connections(&mut self, effects: &mut Effects) {
         let Some(from) = self.stopping.filter(|_| !self.has_stopped) else {
@@ -336,7 +330,13 @@ impl Shard {
             };
             let session = connection.session();
             if let Some(session) = session {
-                self.keep_will_for_later(session.index);
+                // That of a session which is kept waits for the restart, and is published then
+                // unless its client comes back in time; others are dropped. [MQTT-3.1.2-10]
+                // leaves that to us.
+                let live = self.sessions.at_mut(session.index);
+                if live.kept_key().is_none() {
+                    live.will = None;
+                }
             }
             let reason = ReasonCode::ServerShuttingDown;
             self.disconnect(id, reason, "the broker is stopping", effects);

@@ -1,6 +1,6 @@
 //! An application message: borrowed while it is being routed, shared once someone must keep it.
 
-use crate::outbound::Once;
+use crate::seen::Once;
 use crate::{SessionId, ShardId, Time};
 use mqtt_v5_codec::QoS;
 use std::sync::Arc;

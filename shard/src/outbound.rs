@@ -5,10 +5,11 @@
 //! `in_flight_max` and the client's Receive Maximum, and by `queue_messages_max` and
 //! `queue_bytes_max`.
 
+use crate::Time;
 use crate::frame::GroupKey;
 use crate::message::Message;
 use crate::queue::Spilled;
-use crate::{SessionKey, Time};
+use crate::seen::Seen;
 use mqtt_v5_codec::{PacketId, QoS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -125,69 +126,6 @@ pub struct Queued {
     pub delivery: Delivery,
     /// Where it is kept.
     pub kept: Kept,
-}
-
-/// QoS 2 messages that a session has its copy of, and whose publishers may send them again because
-/// their PUBREC is not durable: the most recent few of each publisher.
-#[derive(Debug, Default)]
-pub struct Seen {
-    entries: Vec<SeenEntry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct SeenEntry {
-    publisher: SessionKey,
-    packet_id: PacketId,
-    ordinal: u64,
-}
-
-impl Seen {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Whether this repetition is of a message that the session has.
-    pub fn has(&self, once: &Once) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.publisher == once.publisher
-                && entry.packet_id == once.packet_id
-                && entry.ordinal > once.floor
-        })
-    }
-
-    /// Adds one; gives the packet identifiers of those of the same publisher that cannot come
-    /// again to `forget`.
-    pub fn insert(&mut self, once: &Once, mut forget: impl FnMut(PacketId)) {
-        self.entries.retain(|entry| {
-            let is_same = entry.publisher == once.publisher;
-            let is_over = entry.ordinal <= once.floor || entry.packet_id == once.packet_id;
-            if is_same && is_over && entry.packet_id != once.packet_id {
-                forget(entry.packet_id);
-            }
-            !(is_same && is_over)
-        });
-        self.entries.push(SeenEntry {
-            publisher: once.publisher,
-            packet_id: once.packet_id,
-            ordinal: once.ordinal,
-        });
-    }
-}
-
-/// What makes a QoS 2 message of a kept session known again when it comes a second time.
-#[derive(Clone, Copy, Debug)]
-pub struct Once {
-    /// Whose.
-    pub publisher: SessionKey,
-    /// The publisher's.
-    pub packet_id: PacketId,
-    /// The publisher's count of such messages.
-    pub ordinal: u64,
-    /// Messages up to this count have a durable PUBREC: they do not come again.
-    pub floor: u64,
-    /// It has the DUP flag, and the publisher's home does not know it.
-    pub is_repeat: bool,
 }
 
 /// Everything on its way to one client.

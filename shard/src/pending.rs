@@ -69,6 +69,15 @@ pub enum Origin {
         /// Where the group keeps it until a member does.
         kept: Kept,
     },
+    /// A message that came back to a group, and is offered to another member.
+    Returned {
+        /// Which group.
+        key: Arc<GroupKey>,
+        /// What.
+        message: Arc<Message>,
+        /// The entry of whoever gave it back.
+        parent: u32,
+    },
     /// A message of a session here that goes back to a group on another shard.
     GroupReturn {
         /// Whose.

@@ -5,7 +5,6 @@
 
 use crate::connection::Connection;
 use crate::message::{LazyMessage, MessageView, Publisher};
-use crate::outbound::Once;
 use crate::pending::{Origin, Outcome, Ticket};
 use crate::shard::{Shard, pause};
 use crate::{
@@ -88,6 +87,12 @@ impl Shard {
                 return self.fail(id, error, effects);
             }
             return self.reject(id, session, publish, reason, effects);
+        }
+        let is_kept = self.sessions.at(session.index).kept_key().is_some();
+        let must_keep = is_kept && publish.qos == QoS::ExactlyOnce && self.durable.is_promised();
+        if must_keep && self.durable.is_stalled {
+            self.counters.refused_store += 1;
+            return self.reject(id, session, publish, ReasonCode::QuotaExceeded, effects);
         }
         self.route_publish(id, session, publish, effects);
     }
@@ -173,19 +178,14 @@ impl Shard {
             let live = self.sessions.at_mut(session.index);
             let key = live.kept_key();
             if publish.qos == QoS::ExactlyOnce {
+                let is_recovered = live.is_recovered;
                 let inbound = live.inbound_mut();
                 inbound.remember(packet_id);
                 let durable = &self.durable;
                 lazy.once = key.map(|publisher| {
-                    let (ordinal, floor) =
-                        inbound.count(publish.dup, |batch| durable.is_committed(batch));
-                    Once {
-                        publisher,
-                        packet_id,
-                        ordinal,
-                        floor,
-                        is_repeat: publish.dup,
-                    }
+                    let is_committed = |batch| durable.is_committed(batch);
+                    let numbering = inbound.numbering_mut(is_recovered);
+                    numbering.count(publisher, packet_id, publish.dup, is_committed)
                 });
             }
             let inbound = live.inbound.as_ref();
@@ -216,10 +216,7 @@ impl Shard {
                 self.answer_pending(pending, outcome, effects);
             }
         }
-        if self.durable.is_congested() && self.connection(id).is_some() {
-            self.durable.pause(id);
-            self.pause(id, pause::STORE, effects);
-        }
+        self.pause_if_store_is_behind(id, effects);
         if let Some(to) = congested
             && self.connection(id).is_some()
         {
@@ -289,7 +286,10 @@ impl Shard {
     ) {
         let mut batch = receipt.batch;
         let kind = if receipt.qos == QoS::ExactlyOnce {
-            batch = batch.max(self.close_exchange(session, receipt));
+            let is_v5 = self
+                .connection(id)
+                .is_some_and(|connection| connection.version == Version::V5);
+            batch = batch.max(self.close_exchange(session, receipt, is_v5));
             AckKind::Pubrec
         } else {
             AckKind::Puback
@@ -309,23 +309,33 @@ impl Shard {
     }
 
     /// The first half of a QoS 2 exchange ends: with an error it is the whole, else the identifier
-    /// is kept until PUBREL. Returns the batch that must be durable before PUBREC is sent.
-    fn close_exchange(&mut self, session: SessionId, receipt: Receipt) -> u64 {
+    /// is kept until PUBREL; unless the client is not told of the error, and so will send the
+    /// message again. Returns the batch that must be durable before PUBREC is sent.
+    fn close_exchange(&mut self, session: SessionId, receipt: Receipt, is_told: bool) -> u64 {
         let live = self.sessions.at_mut(session.index);
-        let key = live.kept_key();
+        let (key, is_recovered) = (live.kept_key(), live.is_recovered);
         let Some(inbound) = &mut live.inbound else {
             return 0;
         };
         let packet_id = receipt.packet_id;
         if receipt.reason.is_error() {
             inbound.release(packet_id); // [MQTT-4.3.3-4]
+            if key.is_some() && receipt.ordinal > 0 {
+                let numbering = inbound.numbering_mut(is_recovered);
+                match is_told {
+                    true => numbering.settle(packet_id),
+                    false => numbering.on_refused(packet_id, receipt.ordinal),
+                }
+            }
             return 0;
         }
         let (Some(session), true) = (key, receipt.ordinal > 0) else {
             return 0;
         };
         let batch = self.durable.current();
-        inbound.on_receipt(receipt.ordinal, batch);
+        inbound
+            .numbering_mut(is_recovered)
+            .on_receipt(packet_id, receipt.ordinal, batch);
         let change = Change::PutReceived {
             session,
             packet_id,
@@ -391,7 +401,7 @@ impl Shard {
             if !owed.is_void {
                 self.send_acknowledgement(id, session, receipt, effects);
             } else if owed.qos == QoS::ExactlyOnce && owed.repeated_as.is_none() {
-                self.close_exchange(session, receipt);
+                self.close_exchange(session, receipt, false);
             }
         }
         let maximum = self.config.limits.receive_maximum as usize;
@@ -542,6 +552,14 @@ impl Shard {
             }
             Origin::GroupQueued { key, message, kept } => {
                 self.on_queued_offer(&key, message, kept, outcome);
+            }
+            Origin::Returned {
+                key,
+                message,
+                parent,
+            } => {
+                let outcome = self.on_returned_offer(&key, message, outcome);
+                self.answer_pending(parent, outcome, effects);
             }
             Origin::GroupReturn { session, kept } => {
                 self.durable.forget_queued(session, kept, self.now);

@@ -6,8 +6,9 @@
 
 use crate::limits::QueuePolicy;
 use crate::message::LazyMessage;
-use crate::outbound::{Delivery, Kept, Once, Outbound, Queued};
+use crate::outbound::{Delivery, Kept, Outbound, Queued};
 use crate::pending::Ticket;
+use crate::seen::Once;
 use crate::shard::{Shard, TimerKey};
 use crate::{Change, Effect, Effects, SessionId, SessionKey, Span, StoredQueued};
 use std::sync::Arc;
@@ -50,9 +51,13 @@ impl Outbound {
         self.spilled.bytes += bytes;
     }
 
-    /// Whether messages should be read back.
-    pub fn wants_more(&self) -> bool {
-        self.spilled.messages > 0 && !self.spilled.is_loading && self.queue.len() < FEW
+    /// Whether messages should be read back: `bytes_max` is what memory may hold.
+    pub fn wants_more(&self, bytes_max: usize, is_connected: bool) -> bool {
+        let is_short = match is_connected {
+            true => self.queue.len() < FEW && self.queue_bytes < bytes_max / 2,
+            false => self.queue.is_empty(),
+        };
+        is_short && self.spilled.messages > 0 && !self.spilled.is_loading
     }
 }
 
@@ -156,7 +161,9 @@ impl Shard {
             || outbound.all_bytes() + bytes > limits.queue_bytes_max
         {
             // Where the oldest are spilled, they are dropped once they have been read.
-            let is_overfull = outbound.queue_len() >= limits.queue_messages_max + OVERFULL;
+            let is_overfull = outbound.queue_len() >= limits.queue_messages_max + OVERFULL
+                || outbound.all_bytes() + bytes
+                    > limits.queue_bytes_max + limits.queue_memory_bytes;
             if policy != QueuePolicy::DropOldest || is_overfull {
                 self.counters.dropped_queue_full += 1;
                 ticket.is_refused |= policy == QueuePolicy::Reject;
@@ -172,7 +179,7 @@ impl Shard {
                 self.durable.forget_queued(key, oldest.kept, self.now);
             }
         }
-        if outbound.wants_more() {
+        if outbound.wants_more(limits.queue_memory_bytes, is_connected) {
             self.durable.want_load(index);
         }
         true
@@ -196,7 +203,10 @@ impl Shard {
                 continue;
             };
             let (key, outbound) = (session.key, &mut session.outbound);
-            let Some(outbound) = outbound.as_mut().filter(|outbound| outbound.wants_more()) else {
+            let is_connected = session.connection.is_some();
+            let memory = limits.queue_memory_bytes;
+            let wanting = outbound.as_mut();
+            let Some(outbound) = wanting.filter(|one| one.wants_more(memory, is_connected)) else {
                 continue;
             };
             outbound.spilled.is_loading = true;
@@ -224,6 +234,7 @@ impl Shard {
         let Some(session) = session.filter(|session| session.key == key) else {
             return;
         };
+        let is_connected = session.connection.is_some();
         let Some(outbound) = &mut session.outbound else {
             return;
         };
@@ -250,7 +261,7 @@ impl Shard {
             });
         }
         // What is in a batch that has not been written can be read after it has.
-        if outbound.wants_more() {
+        if outbound.wants_more(self.config.limits.queue_memory_bytes, is_connected) {
             self.durable.want_load(id.index);
         }
         self.pump(id.index, effects);
@@ -278,14 +289,16 @@ impl Shard {
             ..
         } = once;
         let durable = &mut self.durable;
-        live.outbound_mut().seen.insert(&once, |packet_id| {
-            let over = Change::RemoveSeen {
-                session,
-                publisher,
-                packet_id,
-            };
-            durable.push(over, false, now);
-        });
+        live.outbound_mut()
+            .seen
+            .insert(&once, |publisher, packet_id| {
+                let over = Change::RemoveSeen {
+                    session,
+                    publisher,
+                    packet_id,
+                };
+                durable.push(over, false, now);
+            });
         let seen = Change::PutSeen {
             session,
             publisher,

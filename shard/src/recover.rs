@@ -6,9 +6,10 @@
 use crate::filter_tree::FilterId;
 use crate::lifecycle::expires;
 use crate::map::{Map, map_with_seed};
-use crate::outbound::{InFlight, Kept, Once, Queued, Step};
+use crate::outbound::{InFlight, Kept, Queued, Step};
 use crate::pending::Origin;
 use crate::placement::Audience;
+use crate::seen::Once;
 use crate::session::{Session, SharedSubscription, Will};
 use crate::shard::TimerKey;
 use crate::subscribe::ToAnnounce;
@@ -60,7 +61,8 @@ impl Shard {
             Change::PutFloor { session, ordinal } => {
                 self.recovering(session)?
                     .inbound_mut()
-                    .restore_floor(ordinal);
+                    .numbering_mut(true)
+                    .recover(ordinal);
                 Ok(())
             }
             Change::PutReceived {
@@ -84,11 +86,12 @@ impl Shard {
                     publisher,
                     packet_id,
                     ordinal,
+                    repeats_above: None,
                     floor: 0,
-                    is_repeat: false,
+                    recovered_floor: 0,
                 };
                 let outbound = self.recovering(session)?.outbound_mut();
-                outbound.seen.insert(&once, |_| {});
+                outbound.seen.insert(&once, |_, _| {});
                 Ok(())
             }
             Change::PutRetained { message } => self.recover_retained(message),
@@ -129,6 +132,7 @@ impl Shard {
         }
         let mut session = Session::new(&stored.client_id);
         session.key = stored.session;
+        session.is_recovered = true;
         session.expiry_s = stored.expiry_s;
         session.expires = stored.left.and_then(|left| expires(left, stored.expiry_s));
         session.will = stored.will.map(|will| {

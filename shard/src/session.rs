@@ -28,6 +28,8 @@ pub struct Session {
     pub expiry_s: u32,
     /// Its subscriptions are being removed; it is no longer found by its client identifier.
     pub is_ending: bool,
+    /// It is of a former process.
+    pub is_recovered: bool,
     /// A slow-subscriber deadline is running.
     pub slow_since: Option<Time>,
     /// Filters in `subscriptions.rs` that it subscribes to.
@@ -107,6 +109,7 @@ impl Session {
             connection: None,
             expiry_s: 0,
             is_ending: false,
+            is_recovered: false,
             slow_since: None,
             subscriptions: CompactMap::None,
             shared: None,

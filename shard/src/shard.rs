@@ -44,6 +44,8 @@ pub(crate) enum TimerKey {
     Sys,
     /// Queues of recovered groups without members are given up.
     Leftovers,
+    /// Groups offer again what no member could take.
+    Groups,
 }
 
 /// Why a connection is not read; several may hold at once.
@@ -416,6 +418,7 @@ impl Shard {
                 TimerKey::Session(index) => self.on_session_timer(index, effects),
                 TimerKey::Sys => self.on_sys_timer(effects),
                 TimerKey::Leftovers => self.drop_leftovers(),
+                TimerKey::Groups => self.try_groups_again(),
             }
         }
         self.expire_retained();

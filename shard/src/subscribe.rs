@@ -88,6 +88,15 @@ impl Shard {
         self.announce(to_announce, effects);
         self.suback_step(wait.0, effects);
         self.pause_if_congested(id, effects);
+        self.pause_if_store_is_behind(id, effects);
+    }
+
+    /// Reads no more from a client while too much waits for the store.
+    pub(crate) fn pause_if_store_is_behind(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if self.durable.is_congested() && self.connection(id).is_some() {
+            self.durable.pause(id);
+            self.pause(id, pause::STORE, effects);
+        }
     }
 
     /// Subscriptions travel on the same lanes as messages: whoever fills one waits.
@@ -408,7 +417,9 @@ impl Shard {
             });
         }
         self.withdraw(removed, effects);
-        self.hold(id, effects);
+        if self.sessions.at(session.index).kept_key().is_some() {
+            self.hold(id, effects);
+        }
         let unsuback = Packet::Unsuback(Unsuback {
             packet_id: unsubscribe.packet_id,
             properties: AckProperties::default(),

@@ -5,4 +5,5 @@ mod support;
 
 mod acknowledged;
 mod after_a_crash;
+mod histories;
 mod store_trouble;
