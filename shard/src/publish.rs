@@ -400,7 +400,10 @@ impl Shard {
             };
             if !owed.is_void {
                 self.send_acknowledgement(id, session, receipt, effects);
-            } else if owed.qos == QoS::ExactlyOnce && owed.repeated_as.is_none() {
+            } else if owed.qos == QoS::ExactlyOnce
+                && (owed.repeated_as.is_none() || !receipt.reason.is_error())
+            {
+                // Receipts come in the order of their ordinals, whoever is sent them.
                 self.close_exchange(session, receipt, false);
             }
         }

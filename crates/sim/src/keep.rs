@@ -71,6 +71,11 @@ impl Keep {
         self.loads.push_back(load);
     }
 
+    /// Whether a commit is under way.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// The commit under way gets durable.
     pub fn commit(&mut self) -> Option<Event<'static>> {
         let commit = self.under_way.take()?;

@@ -287,6 +287,15 @@ impl World {
         self.under_way == 0
     }
 
+    /// Whether some store is writing.
+    pub fn is_committing(&self) -> bool {
+        let mut keeps = self
+            .stations
+            .iter()
+            .filter_map(|station| station.keep.as_ref());
+        keeps.any(|keep| keep.is_busy())
+    }
+
     /// Time passes at once, as if the machine had slept.
     pub fn jump(&mut self, microseconds: u64) {
         let from = self.now;
