@@ -115,6 +115,9 @@ impl Shard {
                 self.durable
                     .push(Change::RemoveRetained { topic }, is_promised, self.now);
             }
+        } else if is_promised {
+            // It may be an earlier removal that nobody was promised.
+            self.durable.promise();
         }
     }
 

@@ -275,7 +275,7 @@ impl World {
     pub(crate) fn tell(&mut self, shard: ShardId, is_commit: bool) -> Result<()> {
         let keep = self.keep(shard)?;
         let event = if is_commit {
-            keep.commit()
+            keep.commit()?
         } else {
             keep.load()
         };

@@ -7,6 +7,7 @@ pub mod checker;
 pub mod client;
 pub mod crash;
 pub mod delivery;
+pub mod disk;
 pub mod driver;
 pub mod history;
 pub mod keep;

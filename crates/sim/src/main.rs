@@ -23,6 +23,9 @@ struct Arguments {
     /// So many steps before the world turns kind, instead of what the seed says.
     #[arg(long)]
     steps: Option<u64>,
+    /// All that keep anything keep it in the real store, on a disk that loses power.
+    #[arg(long)]
+    power_loss: bool,
     /// Without stores and crashes, whatever the seeds say.
     #[arg(long)]
     memory: bool,
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         shards: arguments.shards,
         steps: arguments.steps,
         is_memory: arguments.memory,
+        is_power_loss: arguments.power_loss,
     };
     report_panics(options);
     if let Some(seed) = arguments.seed {

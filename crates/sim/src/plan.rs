@@ -10,6 +10,8 @@ pub struct Options {
     pub shards: Option<u16>,
     /// Steps of the unkind part, instead of 1,500 to 20,000.
     pub steps: Option<u64>,
+    /// Every seed that keeps anything keeps it in the real store, on a disk that loses power.
+    pub is_power_loss: bool,
     /// Nothing is kept, whatever the seed says.
     pub is_memory: bool,
 }
@@ -20,7 +22,12 @@ impl Options {
         let shards = self.shards.map(|shards| format!(" --shards {shards}"));
         let steps = self.steps.map(|steps| format!(" --steps {steps}"));
         let memory = if self.is_memory { " --memory" } else { "" };
-        shards.unwrap_or_default() + &steps.unwrap_or_default() + memory
+        let power_loss = if self.is_power_loss {
+            " --power-loss"
+        } else {
+            ""
+        };
+        shards.unwrap_or_default() + &steps.unwrap_or_default() + memory + power_loss
     }
 }
 
@@ -71,6 +78,8 @@ pub struct Plan {
     pub stop_steps: Option<u64>,
     /// The number of shards may be another after a restart.
     pub has_reshards: bool,
+    /// The real store is there beside its model, on a disk that loses power.
+    pub has_disks: bool,
 }
 
 /// Slow subscribers are never closed within a run whose limits are roomy.
@@ -109,6 +118,7 @@ impl Plan {
             crash_steps: None,
             stop_steps: None,
             has_reshards: false,
+            has_disks: false,
         };
         // From numbers of its own, so that the rest of a seed is the same without it.
         let mut own = Chance::new(seed ^ 0x6475_7261_626C_6521);
@@ -143,6 +153,7 @@ impl Plan {
         self.crash_steps = chance.pick(&[None, Some(500), Some(2_000), Some(5_000)]);
         self.stop_steps = chance.pick(&[None, None, Some(4_000)]);
         self.has_reshards = options.shards.is_none() && chance.percent(40);
+        self.has_disks = chance.one_in(12) || options.is_power_loss;
     }
 }
 

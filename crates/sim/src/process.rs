@@ -1,7 +1,7 @@
 //! The broker's process: it crashes, is stopped, and starts again from what its stores have.
 
 use crate::driver::{Ring, Station};
-use crate::keep::Keep;
+use crate::keep::{Keep, Rest};
 use crate::link::{LinkId, Place};
 use crate::records::Records;
 use crate::world::{What, World};
@@ -25,21 +25,27 @@ const LATENESS: Span = Span::from_ms(400);
 impl World {
     /// The process ends without warning. What its stores have not made durable is lost, except
     /// that each may just have finished.
-    pub fn crash(&mut self) -> Crash {
+    ///
+    /// # Errors
+    /// A store does not survive it.
+    pub fn crash(&mut self) -> Result<Crash> {
         self.say(format_args!("the process is killed"));
         let sure = self.sure_time();
-        let crash = self.end(sure);
+        let crash = self.end(sure)?;
         self.schedule_start();
-        crash
+        Ok(crash)
     }
 
     /// All shards have stopped, and the process ends.
-    pub fn end_stopped(&mut self) -> Crash {
+    ///
+    /// # Errors
+    /// A store does not survive it.
+    pub fn end_stopped(&mut self) -> Result<Crash> {
         self.say(format_args!("the process has ended"));
         // A shard that had stopped may have taken more from one that had not.
-        let crash = self.end(self.stopped_at);
+        let crash = self.end(self.stopped_at)?;
         self.schedule_start();
-        crash
+        Ok(crash)
     }
 
     /// Whether there is a process with a store to crash.
@@ -73,14 +79,15 @@ impl World {
         sure
     }
 
-    fn end(&mut self, sure: Time) -> Crash {
+    fn end(&mut self, sure: Time) -> Result<Crash> {
         let mut kept = Vec::new();
         self.dropped_before = self.dropped();
         for station in std::mem::take(&mut self.stations) {
-            let is_kept = self.chance.percent(50);
-            kept.extend(station.keep.map(|keep| keep.end(is_kept)));
+            if let Some(keep) = station.keep {
+                kept.push(keep.end(&mut self.chance)?);
+            }
         }
-        let alive = kept.iter().map(|records| records.alive);
+        let alive = kept.iter().map(|rest| rest.records.alive);
         let alive = alive.min().flatten().unwrap_or(Time(0));
         self.kept = kept;
         self.rings.clear();
@@ -90,11 +97,11 @@ impl World {
         for index in 0..self.links.len() {
             self.cut(LinkId(index));
         }
-        Crash {
+        Ok(Crash {
             at: self.now,
             alive,
             sure: sure.max(alive),
-        }
+        })
     }
 
     /// The server's end of a connection is gone.
@@ -136,15 +143,22 @@ impl World {
         let mut kept = std::mem::take(&mut self.kept);
         if kept.len() != usize::from(shards) {
             let placement = Placement::new(shards, self.plan.placement_seed);
-            kept = Records::reshard(&kept, shards, &placement);
+            let records: Vec<Records> = kept.into_iter().map(|rest| rest.records).collect();
+            let moved = Records::reshard(&records, shards, &placement).into_iter();
+            kept = moved
+                .map(|records| Rest {
+                    records,
+                    disk: None,
+                })
+                .collect();
         }
         self.say(format_args!("a process with {shards} shards starts"));
         let chance = &mut self.chance;
         let count = usize::from(shards).pow(2);
         self.begun = usize::from(shards);
         self.rings = (0..count).map(|_| Ring::new(chance)).collect();
-        for (index, records) in (0..shards).zip(kept) {
-            self.recover(ShardId(index), records)
+        for (index, rest) in (0..shards).zip(kept) {
+            self.recover(ShardId(index), rest)
                 .with_context(|| format!("shard {index} recovers"))?;
         }
         for index in 0..shards {
@@ -153,7 +167,8 @@ impl World {
         Ok(())
     }
 
-    fn recover(&mut self, shard: ShardId, records: Records) -> Result<()> {
+    fn recover(&mut self, shard: ShardId, rest: Rest) -> Result<()> {
+        let Rest { records, disk } = rest;
         let mut station = Station::new(shard, &self.plan, self.chance.draw(), self.now);
         let changes = records.changes();
         self.say(format_args!(
@@ -172,7 +187,7 @@ impl World {
             station.recover(change)?;
         }
         station.begin(alive);
-        station.keep = Some(Keep::new(records));
+        station.keep = Some(Keep::new(records, disk, self.plan.has_disks)?);
         self.stations.push(station);
         Ok(())
     }

@@ -137,7 +137,7 @@ impl Run {
         self.come_to_rest(REST_AT_LEAST)
             .context("while coming to rest")?;
         if self.world.plan.crash_steps.is_some() && !self.world.plan.is_tiny {
-            self.crash();
+            self.crash()?;
             self.come_to_rest(REST_AT_LEAST)
                 .context("after a crash at rest")?;
         }
@@ -183,7 +183,7 @@ impl Run {
                 .crash_steps
                 .is_some_and(|n| world.chance.one_in(n))
         {
-            self.crash();
+            self.crash()?;
         }
         let world = &mut self.world;
         let is_stopping = self.checker.is_stopping;
@@ -201,10 +201,11 @@ impl Run {
         Ok(())
     }
 
-    fn crash(&mut self) {
-        let crash = self.world.crash();
+    fn crash(&mut self) -> Result<()> {
+        let crash = self.world.crash()?;
         let (plan, step) = (&self.world.plan, self.world.step);
         self.checker.on_crash(&crash, plan, step);
+        Ok(())
     }
 
     /// One step of the world, and what the clients and the checker make of it. False if nothing is
@@ -277,7 +278,7 @@ impl Run {
             Note::Stopped(_) => {
                 self.stopped += 1;
                 if self.stopped == usize::from(self.world.plan.shards) && !self.is_last_stop {
-                    let crash = self.world.end_stopped();
+                    let crash = self.world.end_stopped()?;
                     let (plan, step) = (&self.world.plan, self.world.step);
                     self.checker.on_crash(&crash, plan, step);
                 }
@@ -394,7 +395,7 @@ impl Run {
             }
         }
         ensure!(
-            self.stopped == self.world.plan.shards.into(),
+            self.stopped == usize::from(self.world.plan.shards),
             "not every shard has stopped"
         );
         Ok(())

@@ -11,6 +11,7 @@
 use crate::chance::Chance;
 use crate::driver::{Ring, Station};
 use crate::history::{History, Recording};
+use crate::keep::Rest;
 use crate::link::{Leave, Link, LinkId, Place};
 use crate::plan::Plan;
 use crate::records::Records;
@@ -125,7 +126,7 @@ pub struct World {
     /// Clients are let in.
     pub(crate) is_up: bool,
     /// What stores have, while there is no process.
-    pub(crate) kept: Vec<Records>,
+    pub(crate) kept: Vec<Rest>,
     /// Messages that shards of former processes have counted as dropped.
     pub(crate) dropped_before: u64,
     /// How many shards have heard that another is ready; each counts for itself, too.
@@ -164,7 +165,10 @@ impl World {
             .collect();
         let count = usize::from(shards).pow(2);
         let rings = (0..count).map(|_| Ring::new(&mut chance)).collect();
-        let kept = (0..plan.shards).map(|_| Records::default());
+        let kept = (0..plan.shards).map(|_| Rest {
+            records: Records::default(),
+            disk: None,
+        });
         let kept = kept.filter(|_| is_durable).collect();
         let mut world = World {
             now: EPOCH,

@@ -1,0 +1,171 @@
+//! A disk that loses power: what has not been synced is kept, lost, reordered or torn.
+//!
+//! It is a `StorageBackend` of redb, so the real store runs on it. One sector of
+//! [`SECTOR_BYTES`] is written whole or not at all; nothing else is promised before a sync.
+
+use crate::chance::Chance;
+use std::fmt;
+use std::io::{Error, ErrorKind, Result};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use storage::StorageBackend;
+
+/// What is written whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// Something that was done and not synced.
+#[derive(Clone, Debug)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What no loss of power takes away.
+    synced: Vec<u8>,
+    /// What reads see.
+    seen: Vec<u8>,
+    unsynced: Vec<Change>,
+    /// Operations until the power goes; `None`: it stays.
+    left: Option<u64>,
+}
+
+/// A disk with one file on it; clones are the same disk.
+#[derive(Clone, Default)]
+pub struct Disk(Arc<Mutex<State>>);
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").finish_non_exhaustive()
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Length(length) => bytes.resize(*length, 0),
+        Change::Write(offset, data) => {
+            let end = offset + data.len();
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[*offset..end].copy_from_slice(data);
+        }
+    }
+}
+
+/// The parts of a write that reach the disk each for themselves.
+fn sectors(change: &Change) -> Vec<Change> {
+    let Change::Write(offset, data) = change else {
+        return vec![change.clone()];
+    };
+    let mut parts = Vec::new();
+    let (mut at, mut rest) = (*offset, &data[..]);
+    while !rest.is_empty() {
+        let room = SECTOR_BYTES - at % SECTOR_BYTES;
+        let (part, more) = rest.split_at(room.min(rest.len()));
+        parts.push(Change::Write(at, part.to_vec()));
+        (at, rest) = (at + part.len(), more);
+    }
+    parts
+}
+
+impl Disk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The power goes after so many more operations that change something.
+    pub fn fail_after(&self, operations: u64) {
+        self.state().left = Some(operations);
+    }
+
+    /// Whether the power has gone.
+    pub fn is_dead(&self) -> bool {
+        self.state().left == Some(0)
+    }
+
+    /// The disk after a loss of power.
+    pub fn after_power_loss(&self, chance: &mut Chance) -> Disk {
+        let state = self.state();
+        let mut bytes = state.synced.clone();
+        let unsynced = &state.unsynced;
+        match chance.below(4) {
+            // Nothing of it, all of it, the beginning, or any sectors: what was written later may
+            // be there and what was written earlier not, as if the order had been another.
+            0 => {}
+            1 => unsynced.iter().for_each(|change| apply(&mut bytes, change)),
+            2 if !unsynced.is_empty() => {
+                let whole = chance.index(unsynced.len());
+                let torn = sectors(&unsynced[whole]);
+                let parts = chance.index(torn.len() + 1);
+                let kept = unsynced[..whole].iter().chain(&torn[..parts]);
+                kept.for_each(|change| apply(&mut bytes, change));
+            }
+            _ => {
+                let mut parts: Vec<Change> = unsynced.iter().flat_map(sectors).collect();
+                let percent = chance.pick(&[5, 50, 95]);
+                parts.retain(|_| chance.percent(percent));
+                parts.iter().for_each(|change| apply(&mut bytes, change));
+            }
+        }
+        Disk(Arc::new(Mutex::new(State {
+            seen: bytes.clone(),
+            synced: bytes,
+            ..State::default()
+        })))
+    }
+
+    /// Does something that changes the file, if there is power.
+    fn change(&self, change: Change) -> Result<()> {
+        let mut state = self.state();
+        state.spend()?;
+        apply(&mut state.seen, &change);
+        state.unsynced.push(change);
+        Ok(())
+    }
+}
+
+impl State {
+    fn spend(&mut self) -> Result<()> {
+        match &mut self.left {
+            None => Ok(()),
+            Some(0) => Err(Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64> {
+        Ok(self.state().seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let state = self.state();
+        let offset = offset as usize;
+        let bytes = state.seen.get(offset..offset + out.len());
+        let bytes = bytes.ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> Result<()> {
+        self.change(Change::Length(length as usize))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        let mut state = self.state();
+        state.spend()?;
+        for change in std::mem::take(&mut state.unsynced) {
+            apply(&mut state.synced, &change);
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.change(Change::Write(offset as usize, data.to_vec()))
+    }
+}
