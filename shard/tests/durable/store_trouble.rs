@@ -49,6 +49,31 @@ fn a_full_disk_refuses_what_must_be_kept_and_serves_the_rest() {
 }
 
 #[test]
+fn what_waits_for_room_holds_up_nobody_who_needs_no_store() {
+    for shards in [1, 3] {
+        let w = World::durable(shards);
+        let (publisher, live) = (w.connected(V5, "publisher"), w.connected(V5, "live"));
+        live.subscribe("live", 1);
+        w.hold_commits();
+        for n in 0..10 {
+            let packet = PublishPacket::new(&format!("r/{n}"), "x").qos(1).retain();
+            publisher.publish_with(packet);
+        }
+        w.stall_stores(true);
+        for n in 0..10 {
+            let other = w.connected([V311, V5][n % 2], &format!("other-{n}"));
+            assert_eq!(other.publish("live", "x", 1), ReasonCode::Success);
+            assert_eq!(live.receive().text(), "x");
+            // Another connection of the same client.
+            let again = w.connected(V5, &format!("other-{n}"));
+            assert_eq!(again.publish("live", "y", 1), ReasonCode::Success);
+            assert_eq!(live.receive().text(), "y");
+        }
+        live.unsubscribe(&["live"]);
+    }
+}
+
+#[test]
 fn a_full_queue_keeps_to_its_policy() {
     use shard::limits::QueuePolicy::{self, *};
     for (policy, expected, last) in [
