@@ -7,9 +7,10 @@ mod support;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
-use support::kept::{files, refusal, retain, retained, serve};
-use support::meshring;
+use std::process::{Command, Stdio};
+use support::kept::{await_retained, files, refusal, retain, retained, serve};
+use support::raw::{Raw, packet};
+use support::{Broker, meshring};
 use tempfile::TempDir;
 
 #[test]
@@ -144,4 +145,41 @@ fn where_nothing_can_be_written_nothing_starts() {
         assert!(said.contains(words), "{said}");
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+}
+
+#[test]
+fn a_write_that_fails_ends_the_broker_and_what_was_acknowledged_is_there() {
+    let root = TempDir::new().unwrap();
+    let data = root.path().to_str().unwrap();
+    // No file may be longer than 4 MiB; the signal that comes with it would hide the error.
+    let line = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, env!("CARGO_BIN_EXE_meshring")]);
+    let mut broker = Broker::start_as(command, &["--data", data, "--shards", "1"]);
+    let mut acknowledged = BTreeSet::new();
+    let mut client = Raw::connected(broker.mqtt, "publisher");
+    let payload = [b'x'; 50_000];
+    // Far more than fits.
+    for number in 0..500 {
+        let topic = format!("kept/{number:03}");
+        let mut body = vec![0, topic.len() as u8];
+        body.extend_from_slice(topic.as_bytes());
+        body.extend_from_slice(&[0, 1, 0]);
+        body.extend_from_slice(&payload);
+        client.send(&packet(0x33, &body));
+        match client.packet() {
+            Some(puback) => assert_eq!(puback.first, 0x40),
+            None => break,
+        }
+        acknowledged.insert(topic);
+    }
+    let (status, log) = broker.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("shard-000.redb"), "{log}");
+    assert!(
+        (5..200).contains(&acknowledged.len()),
+        "{}",
+        acknowledged.len()
+    );
+    await_retained(&serve(root.path(), &["--shards", "1"]), acknowledged);
 }

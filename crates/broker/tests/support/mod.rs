@@ -50,7 +50,11 @@ impl Broker {
     /// Starts `meshring serve --dev` with these further flags, on free ports of loopback, in a
     /// directory of its own unless they say `--data`.
     pub fn start(flags: &[&str]) -> Broker {
-        let mut command = meshring();
+        Broker::start_as(meshring(), flags)
+    }
+
+    /// The same, by a command that runs the program with the arguments that are added to it.
+    pub fn start_as(mut command: Command, flags: &[&str]) -> Broker {
         command.args([
             "serve",
             "--dev",
