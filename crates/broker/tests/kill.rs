@@ -111,7 +111,7 @@ impl Run {
         if !self.scene.await_broker() {
             return;
         }
-        if self.chance.percent(40) {
+        if self.chance.percent(40) && self.scene.truth.is_kept() {
             self.scene.check_retained();
         }
         self.run_for(500);

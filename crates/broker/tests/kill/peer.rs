@@ -47,6 +47,8 @@ pub enum Session {
     Resumed,
     /// Begin anew.
     Fresh,
+    /// Begin anew, though the broker had promised to keep it.
+    Lost,
 }
 
 /// A client's connection and session.
@@ -179,7 +181,7 @@ impl Peer {
             false => {
                 let what = format!("{} after {connected_after} us", self.name);
                 truth.violation("session lost", what);
-                Session::Fresh
+                Session::Lost
             }
         }
     }

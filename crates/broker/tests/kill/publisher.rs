@@ -137,7 +137,7 @@ impl Publisher {
     }
 
     fn on_connected(&mut self, session: Session, truth: &mut Truth) {
-        if session == Session::Fresh {
+        if session != Session::Resumed {
             // Nothing has been sent before the first CONNACK; a lost session is a violation, and
             // what was under way is given up with it.
             self.window.clear();

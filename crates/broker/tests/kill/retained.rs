@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// The longest wait for a message that must come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing must have come before there is nothing more.
 const QUIET: Duration = Duration::from_millis(40);
 

@@ -49,6 +49,11 @@ const SUBSCRIBERS: [(&str, Version, QoS, u64, Option<u32>); 10] = [
     ("brief-b", Version::V5, QoS::ExactlyOnce, 5, Some(3)),
 ];
 
+/// Two that share one subscription: each message must reach one of them.
+const CREW: [&str; 2] = ["crew-a", "crew-b"];
+/// What they subscribe to.
+const CREW_FILTERS: [&str; 2] = ["$share/crew/+/ev/1", "$share/crew/hall/ev/0"];
+
 /// Everything.
 pub struct Scene {
     /// What has been promised.
@@ -104,6 +109,21 @@ impl Scene {
                 } else {
                     250_000
                 },
+            };
+            let chance = Chance::new(chance.draw());
+            subscribers.push(Subscriber::new(index, peer, qos, manner, chance));
+        }
+        let filters = CREW_FILTERS.map(str::to_owned).to_vec();
+        let qos = QoS::ExactlyOnce;
+        let index = truth.add_subscriber("crew", Version::V5, qos, filters);
+        truth.subscribers[index].is_group = true;
+        for name in CREW {
+            let token = Token(publishers.len() + subscribers.len());
+            let peer = Peer::new(name, Version::V5, token);
+            let manner = subscriber::Manner {
+                hesitates_us: 2_000,
+                stays_us: 400_000,
+                away_us: 250_000,
             };
             let chance = Chance::new(chance.draw());
             subscribers.push(Subscriber::new(index, peer, qos, manner, chance));
@@ -210,8 +230,9 @@ impl Scene {
         let (mut progress, mut last) = (self.measure(), self.tell_time());
         loop {
             self.turn();
-            for (at, subscriber) in self.subscribers.iter().enumerate() {
-                self.truth.subscribers[at].is_away = subscriber.is_away() && !is_end;
+            for subscriber in &self.subscribers {
+                let is_away = subscriber.is_away() && !is_end;
+                self.truth.subscribers[subscriber.index()].is_away = is_away;
             }
             let is_quiet = self.truth.now > self.active + QUIET;
             if is_quiet && self.is_idle() && self.truth.missing() == 0 {
@@ -247,8 +268,8 @@ impl Scene {
     fn is_idle(&self) -> bool {
         let publishers = self.publishers.iter().all(Publisher::is_idle);
         let is_away = |at: usize| self.truth.subscribers[at].is_away;
-        let mut subscribers = self.subscribers.iter().enumerate();
-        publishers && subscribers.all(|(at, s)| is_away(at) || s.is_idle())
+        let mut subscribers = self.subscribers.iter();
+        publishers && subscribers.all(|s| is_away(s.index()) || s.is_idle())
     }
 
     /// Changes whenever something gets on.

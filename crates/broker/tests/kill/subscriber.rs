@@ -52,6 +52,8 @@ pub struct Subscriber {
     next_question: Micros,
     next_packet_id: u16,
     question: Option<Question>,
+    /// Filters of a new session that have not been asked for.
+    wanted: Vec<usize>,
     /// Asked on the last connection, and to be asked again: filter, and whether to subscribe.
     unanswered: Option<(usize, bool)>,
     /// QoS 2 messages taken and not released: what each identifier stands for.
@@ -74,6 +76,7 @@ impl Subscriber {
             next_question: 0,
             next_packet_id: 1,
             question: None,
+            wanted: Vec::new(),
             unanswered: None,
             held: BTreeMap::new(),
             owed: VecDeque::new(),
@@ -82,7 +85,8 @@ impl Subscriber {
 
     /// Whether it is connected, has all answers, and owes none.
     pub fn is_idle(&self) -> bool {
-        let has_answers = self.question.is_none() && self.unanswered.is_none();
+        let has_answers =
+            self.question.is_none() && self.unanswered.is_none() && self.wanted.is_empty();
         let is_quits = self.owed.is_empty() && self.held.is_empty();
         self.peer.stage == Stage::Up && has_answers && is_quits
     }
@@ -132,6 +136,11 @@ impl Subscriber {
         }
     }
 
+    /// Its index in the truth.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// Whether its session may expire before it comes back.
     pub fn is_away(&self) -> bool {
         self.is_brief() && self.peer.stage == Stage::Down
@@ -174,10 +183,11 @@ impl Subscriber {
 
     fn on_connected(&mut self, session: Session, truth: &mut Truth) {
         self.next_move = truth.now + self.chance.between(1, self.manner.stays_us);
-        if session == Session::Fresh {
-            truth.on_session_expired(self.index);
+        if session != Session::Resumed {
+            truth.on_new_session(self.index, session == Session::Fresh);
             self.held.clear();
             self.unanswered = None;
+            self.wanted = (0..truth.subscribers[self.index].interests.len()).collect();
         }
         self.next_question = 0;
     }
@@ -202,13 +212,12 @@ impl Subscriber {
             return;
         }
         let interests = &truth.subscribers[self.index].interests;
-        let never_asked = interests.iter().position(|i| i.is_untouched());
         let (at, is_subscribe, is_first) = if let Some((at, is_subscribe)) = self.unanswered.take()
         {
             (at, is_subscribe, false)
-        } else if let Some(at) = never_asked {
+        } else if let Some(at) = self.wanted.pop() {
             (at, true, true)
-        } else if self.is_resting {
+        } else if self.is_resting || truth.subscribers[self.index].is_group {
             return;
         } else {
             let at = self.chance.index(interests.len());
@@ -217,7 +226,7 @@ impl Subscriber {
             (at, !is_on || self.chance.percent(40), true)
         };
         // A new session gets its filters at once.
-        let pause_us = if never_asked.is_some() { 1 } else { 80_000 };
+        let pause_us = if self.wanted.is_empty() { 80_000 } else { 1 };
         self.next_question = truth.now + self.chance.between(1, pause_us);
         let packet_id = PacketId::new(self.next_packet_id).expect("never 0");
         self.next_packet_id = self.next_packet_id % u16::MAX + 1;

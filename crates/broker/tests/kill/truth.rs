@@ -6,7 +6,7 @@
 
 use crate::history::{History, Micros};
 use crate::topics::matches;
-use mqtt_v5_codec::{QoS, Version};
+use mqtt_v5_codec::{QoS, Share, Version, split_share};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -87,8 +87,6 @@ pub struct Interest {
     pub filter: String,
     /// Where it stands.
     pub standing: Standing,
-    /// It has not been asked for in the present session.
-    is_new: bool,
     /// When it was last known to be off; 0 if it has never been on.
     off_since: Micros,
     /// When SUBSCRIBE was written first after that.
@@ -104,6 +102,8 @@ pub struct Subscriber {
     pub version: Version,
     /// Of all its subscriptions.
     pub qos: QoS,
+    /// Several clients stand for this one: the members of a group, of whom one has each message.
+    pub is_group: bool,
     /// Its filters.
     pub interests: Vec<Interest>,
     /// It is not awaited when all is drained: its session is about to expire, or not.
@@ -215,7 +215,6 @@ impl Truth {
         let interests = filters.into_iter().map(|filter| Interest {
             filter,
             standing: Standing::Off,
-            is_new: true,
             off_since: 0,
             asked_at: 0,
         });
@@ -223,6 +222,7 @@ impl Truth {
             name: name.to_owned(),
             version,
             qos,
+            is_group: false,
             interests: interests.collect(),
             is_away: false,
             fresh_since: 0,
@@ -246,7 +246,7 @@ impl Truth {
         for (subscriber, must) in self.subscribers.iter().zip(&mut must) {
             for (at, interest) in subscriber.interests.iter().enumerate() {
                 let is_on = interest.standing == Standing::On && !may_expire;
-                if is_on && matches(&interest.filter, &self.topics[topic]) {
+                if is_on && interest.matches(&self.topics[topic]) {
                     *must |= 1 << at;
                 }
             }
@@ -288,7 +288,6 @@ impl Truth {
     pub fn on_subscribe(&mut self, subscriber: usize, at: usize) {
         let now = self.now;
         let interest = &mut self.subscribers[subscriber].interests[at];
-        interest.is_new = false;
         if interest.standing == Standing::Off {
             interest.asked_at = now;
         }
@@ -318,15 +317,21 @@ impl Truth {
         self.counts.subscriptions += 1;
     }
 
-    /// A subscriber's session has ended, as it should, and a new one has begun.
-    pub fn on_session_expired(&mut self, subscriber: usize) {
+    /// A subscriber has a new session. If the one before has ended as it should, what has not
+    /// arrived by then need not any more.
+    pub fn on_new_session(&mut self, subscriber: usize, is_excused: bool) {
         let now = self.now;
-        self.excuse(subscriber, u8::MAX);
+        if self.subscribers[subscriber].is_group {
+            // It has other members.
+            return;
+        }
+        if is_excused {
+            self.excuse(subscriber, u8::MAX);
+        }
         let subscriber = &mut self.subscribers[subscriber];
         subscriber.fresh_since = now;
         for interest in &mut subscriber.interests {
             (interest.standing, interest.off_since) = (Standing::Off, now);
-            interest.is_new = true;
         }
     }
 
@@ -364,7 +369,7 @@ impl Truth {
             return;
         }
         self.counts.delivered += 1;
-        if !is_obliged {
+        if !is_obliged || self.subscribers[subscriber].is_group {
             return;
         }
         // A message from before the subscription may come late, when its publisher repeats it.
@@ -479,14 +484,17 @@ impl Truth {
 }
 
 impl Interest {
-    /// Whether it has not been asked for in the present session.
-    pub fn is_untouched(&self) -> bool {
-        self.standing == Standing::Off && self.is_new
+    fn matches(&self, topic: &str) -> bool {
+        let filter = match split_share(&self.filter) {
+            Share::Group { filter, .. } => filter,
+            _ => &self.filter,
+        };
+        matches(filter, topic)
     }
 
     /// Whether this subscription may be why a message is delivered now.
     fn may_bring(&self, message: &Message, topic: &str) -> bool {
-        if !matches(&self.filter, topic) {
+        if !self.matches(topic) {
             return false;
         }
         let is_of_before = message.first_sent <= self.off_since;
