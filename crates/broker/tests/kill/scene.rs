@@ -114,7 +114,8 @@ impl Scene {
             subscribers.push(Subscriber::new(index, peer, qos, manner, chance));
         }
         let filters = CREW_FILTERS.map(str::to_owned).to_vec();
-        let qos = QoS::ExactlyOnce;
+        // At QoS 2 a group may have a message twice after a crash.
+        let qos = QoS::AtLeastOnce;
         let index = truth.add_subscriber("crew", Version::V5, qos, filters);
         truth.subscribers[index].is_group = true;
         for name in CREW {
@@ -226,6 +227,7 @@ impl Scene {
     /// Nothing new is published; waits until everything under way has arrived, then judges.
     /// `is_end`: also those whose session may expire must have come back.
     pub fn drain(&mut self, is_end: bool) {
+        self.truth.history.line(self.truth.now, "scene", "drains");
         self.rest(true);
         let (mut progress, mut last) = (self.measure(), self.tell_time());
         loop {
@@ -247,6 +249,9 @@ impl Scene {
                 break;
             }
         }
+        self.truth
+            .history
+            .line(self.truth.now, "scene", "has drained");
         self.check_alive();
         self.truth.settle();
         self.check_retained();
