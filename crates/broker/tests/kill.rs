@@ -8,7 +8,8 @@
 //! * every message that was acknowledged reaches every subscriber whose SUBACK had come before it
 //!   was published (and who has not unsubscribed since);
 //! * QoS 2: once, not twice; QoS 1: again only with DUP, or when its publisher repeated it, or
-//!   after a restart;
+//!   after a restart (a member of a shared subscription, which may have what it shares twice after
+//!   a crash, is at QoS 1 here);
 //! * in the publisher's order per topic, with the right QoS, subscription identifiers and expiry;
 //!   nothing after UNSUBACK, nothing expired, nothing of an expired session;
 //! * each session is there, or has expired, as its CONNACK says;
@@ -21,6 +22,13 @@
 //! done, not how the machine's clock runs, so a failure may need several runs to show again. What
 //! failed leaves its folder behind, with the data, the broker's log, and the history of all
 //! actions.
+//!
+//! That it can fail has been seen: with `KILL_DURABILITY=memory` the first reconnect after the
+//! first kill finds its session lost, and the first check hundreds of messages and most retained
+//! ones. With a store that answers before it has written, or that leaves out any one of the kinds
+//! of records (receipts, copies seen, floors, removals of subscriptions, of retained messages and
+//! of receipts), ten rounds failed each time. SIGKILL leaves the page cache alone, so what a power
+//! cut does is not tried here but in the simulator.
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -78,10 +86,7 @@ impl Options {
             text(name).map_or(default, |value| value.parse().expect("a number"))
         };
         let durability = text("KILL_DURABILITY").unwrap_or_else(|| "commit".to_owned());
-        let mut flags = Vec::new();
-        if durability != "none" {
-            flags.extend(["--durability".to_owned(), durability]);
-        }
+        let mut flags = vec!["--durability".to_owned(), durability];
         if let Some(driver) = text("KILL_DRIVER") {
             flags.extend(["--driver".to_owned(), driver]);
         }
@@ -122,10 +127,9 @@ impl Run {
             self.interrupt(round);
         }
         let is_last = round == self.options.rounds;
-        if round.is_multiple_of(CHECK_EVERY) || is_last {
-            if self.scene.await_broker() {
-                self.scene.drain(is_last);
-            }
+        let is_due = round.is_multiple_of(CHECK_EVERY) || is_last;
+        if is_due && self.scene.await_broker() {
+            self.scene.drain(is_last);
         }
     }
 
