@@ -3,7 +3,7 @@
 
 use crate::outbound::{InFlight, Step};
 use crate::shard::Shard;
-use crate::{Change, ConnectionId, Effects, SessionId};
+use crate::{Change, ConnectionId, Effects, OVER, SessionId};
 use mqtt_v5_codec::{Ack, AckKind, DecodeError, PacketId, QoS, ReasonCode};
 
 impl Shard {
@@ -103,9 +103,22 @@ impl Shard {
         let is_known = inbound
             .as_mut()
             .is_some_and(|inbound| inbound.release(packet_id));
-        let key = self.sessions.at(session.index).kept_key();
+        let live = self.sessions.at_mut(session.index);
+        let (key, is_recovered) = (live.kept_key(), live.is_recovered);
         if let (Some(session), true) = (key, is_known) {
-            let change = Change::RemoveReceived { session, packet_id };
+            let numbering = live.inbound_mut().numbering_mut(is_recovered);
+            let change = match numbering.on_over(packet_id) {
+                Some(ordinal) => Change::PutReceived {
+                    session,
+                    packet_id,
+                    ordinal: ordinal | OVER,
+                },
+                None => Change::RemoveReceived { session, packet_id },
+            };
+            for packet_id in numbering.forget_over() {
+                let change = Change::RemoveReceived { session, packet_id };
+                self.durable.push(change, false, self.now);
+            }
             let is_promised = self.durable.is_promised();
             self.durable.push(change, is_promised, self.now);
             // After PUBCOMP the client uses the identifier for a new message.

@@ -25,6 +25,9 @@ pub struct Commit {
     pub changes: Vec<Change>,
 }
 
+/// Marks the ordinal of a [`Change::PutReceived`] whose message has been released already.
+pub const OVER: u64 = 1 << 63;
+
 /// One record to keep or to forget. Putting what is there replaces it; removing what is not there
 /// does nothing.
 #[derive(Clone, Debug)]
@@ -55,7 +58,8 @@ pub enum Change {
         /// The client's.
         packet_id: PacketId,
         /// The session's count of such messages. The highest ever put is kept after the removal,
-        /// and given back as [`Change::PutFloor`].
+        /// and given back as [`Change::PutFloor`]; but one with [`OVER`] is none of them, and says
+        /// up to which count messages with this identifier have been released.
         ordinal: u64,
     },
     /// Released.

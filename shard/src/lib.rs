@@ -57,7 +57,7 @@ pub mod timers;
 pub mod topic;
 
 pub use change::{
-    Change, Commit, SessionKey, StoredQueued, StoredSession, StoredSubscription, StoredWill,
+    Change, Commit, OVER, SessionKey, StoredQueued, StoredSession, StoredSubscription, StoredWill,
 };
 pub use config::{Anonymous, Config, Durability, DurabilityMode};
 pub use counters::Counters;

@@ -2,11 +2,16 @@
 //! durable receipt. See `seen.rs`.
 
 use crate::SessionKey;
+use crate::change::OVER;
 use crate::seen::{JUMP, Once};
 use mqtt_v5_codec::PacketId;
 
 /// The numbers of one publisher.
-#[derive(Debug, Default)]
+///
+/// After a crash a client first sends again what was under way, then what is new (4.4, 4.6). By
+/// which ordinals others know what is sent again is not known: so the receipt of a repetition does
+/// not raise the floor, and the first receipt of something new takes it past all of them.
+#[derive(Debug)]
 pub struct Numbering {
     /// The last one given.
     last: u64,
@@ -22,6 +27,36 @@ pub struct Numbering {
     known: Vec<u64>,
     /// Messages that some took and others refused, and whose publisher sends them again.
     refused: Vec<(PacketId, u64)>,
+    /// Messages of a former process that are between PUBLISH and PUBREL.
+    repeated: Vec<PacketId>,
+    /// Such messages that have been released, with the ordinal up to which copies elsewhere are
+    /// of them; kept until the floor has passed them all.
+    over: Vec<(PacketId, u64)>,
+}
+
+impl Default for Numbering {
+    fn default() -> Numbering {
+        Numbering {
+            last: JUMP,
+            floor: 0,
+            rising: Vec::new(),
+            recovered_floor: 0,
+            is_recovered: false,
+            known: Vec::new(),
+            refused: Vec::new(),
+            repeated: Vec::new(),
+            over: Vec::new(),
+        }
+    }
+}
+
+/// One more message, counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// What goes with the message.
+    pub once: Once,
+    /// The ordinal to put down with its receipt.
+    pub receipt: u64,
 }
 
 impl Numbering {
@@ -32,7 +67,7 @@ impl Numbering {
         packet_id: PacketId,
         is_repeat: bool,
         is_committed: impl Fn(u64) -> bool,
-    ) -> Once {
+    ) -> Counted {
         while let Some((ordinal, batch)) = self.rising.first()
             && is_committed(*batch)
         {
@@ -43,23 +78,70 @@ impl Numbering {
         let refused = self.refused.iter().find(|(id, _)| *id == packet_id);
         let repeats_above = match refused {
             Some((_, ordinal)) => Some(ordinal - 1),
-            None if self.is_recovered && !self.is_known(packet_id) => Some(self.recovered_floor),
+            None if is_repeat && self.is_recovered && !self.is_known(packet_id) => {
+                self.repeated.push(packet_id);
+                let over = self.over.iter().find(|(id, _)| *id == packet_id);
+                Some(over.map_or(0, |(_, over)| *over).max(self.recovered_floor))
+            }
             None => None,
         };
+        let receipt = match self.repeated.contains(&packet_id) {
+            true => self.recovered_floor.max(1),
+            false => self.last,
+        };
         let lowest = self.refused.iter().map(|(_, ordinal)| ordinal - 1).min();
-        Once {
+        let once = Once {
             publisher,
             packet_id,
             ordinal: self.last,
             repeats_above: repeats_above.filter(|_| is_repeat),
             floor: lowest.map_or(self.floor, |lowest| self.floor.min(lowest)),
             recovered_floor: self.recovered_floor,
+        };
+        Counted { once, receipt }
+    }
+
+    /// A message has been released. If copies of it may be known by ordinals above the floor,
+    /// returns the ordinal up to which they are: it is to be kept.
+    pub fn on_over(&mut self, packet_id: PacketId) -> Option<u64> {
+        let at = self.repeated.iter().position(|id| *id == packet_id)?;
+        self.repeated.swap_remove(at);
+        if self.has_passed() {
+            return None;
+        }
+        self.over.retain(|(id, _)| *id != packet_id);
+        self.over.push((packet_id, self.last));
+        Some(self.last)
+    }
+
+    /// Identifiers for which [`Numbering::on_over`] has returned an ordinal that need not be kept
+    /// any more.
+    pub fn forget_over(&mut self) -> Vec<PacketId> {
+        if self.over.is_empty() || !self.has_passed() {
+            return Vec::new();
+        }
+        self.over.drain(..).map(|(id, _)| id).collect()
+    }
+
+    /// Whether something new has a durable receipt.
+    fn has_passed(&self) -> bool {
+        self.floor > self.recovered_floor.max(1)
+    }
+
+    /// What a former process kept of an identifier: that it was received, or released.
+    pub fn recover_received(&mut self, packet_id: PacketId, ordinal: u64) {
+        match ordinal & OVER {
+            0 => self.repeated.push(packet_id),
+            _ => self.over.push((packet_id, ordinal & !OVER)),
         }
     }
 
     /// The receipt of the message with this ordinal is in a batch.
     pub fn on_receipt(&mut self, packet_id: PacketId, ordinal: u64, batch: u64) {
         self.settle(packet_id);
+        if ordinal <= self.floor.max(1) {
+            return;
+        }
         match self.rising.last_mut() {
             Some(last) if last.1 == batch => last.0 = last.0.max(ordinal),
             _ => self.rising.push((ordinal, batch)),

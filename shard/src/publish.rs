@@ -174,6 +174,7 @@ impl Shard {
             }),
         });
         let mut ticket = Ticket::unawaited();
+        let mut counted = None;
         if let Some(packet_id) = publish.packet_id {
             let live = self.sessions.at_mut(session.index);
             let key = live.kept_key();
@@ -182,21 +183,21 @@ impl Shard {
                 let inbound = live.inbound_mut();
                 inbound.remember(packet_id);
                 let durable = &self.durable;
-                lazy.once = key.map(|publisher| {
+                counted = key.map(|publisher| {
                     let is_committed = |batch| durable.is_committed(batch);
                     let numbering = inbound.numbering_mut(is_recovered);
                     numbering.count(publisher, packet_id, publish.dup, is_committed)
                 });
             }
+            lazy.once = counted.map(|counted| counted.once);
             let inbound = live.inbound.as_ref();
             let sequence = inbound.map_or(0, |inbound| inbound.next_sequence());
             ticket = Ticket::awaited(Origin::Publisher { session, sequence });
         }
         let congested = self.route(&mut lazy, &mut ticket, effects);
-        let once = lazy.once;
         self.forwarded = forwarded;
         let (outcome, pending) = (ticket.outcome(), ticket.pending);
-        let ordinal = once.map_or(0, |once| once.ordinal);
+        let ordinal = counted.map_or(0, |counted| counted.receipt);
         match (publish.packet_id, pending) {
             (None, _) => self.finish_ticket(ticket, effects),
             (Some(packet_id), None) => {

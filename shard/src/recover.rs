@@ -15,7 +15,7 @@ use crate::shard::TimerKey;
 use crate::subscribe::ToAnnounce;
 use crate::subscriptions::{Grant, Waiter};
 use crate::{
-    Change, Effect, Effects, Frame, GroupKey, Message, MessageView, Publisher, RequestId,
+    Change, Effect, Effects, Frame, GroupKey, Message, MessageView, OVER, Publisher, RequestId,
     SessionId, SessionKey, Shard, ShardId, Span, StoredQueued, StoredSession, StoredSubscription,
     Time,
 };
@@ -66,13 +66,20 @@ impl Shard {
                 Ok(())
             }
             Change::PutReceived {
-                session, packet_id, ..
+                session,
+                packet_id,
+                ordinal,
             } => {
                 let inbound = self.recovering(session)?.inbound_mut();
                 if inbound.is_received(packet_id) {
                     return Err(format!("{packet_id:?} of {session:?} received twice"));
                 }
-                inbound.remember(packet_id);
+                inbound
+                    .numbering_mut(true)
+                    .recover_received(packet_id, ordinal);
+                if ordinal & OVER == 0 {
+                    inbound.remember(packet_id);
+                }
                 Ok(())
             }
             Change::PutQueued(queued) => self.recover_queued(*queued),

@@ -13,7 +13,8 @@ use crate::tables::{
 };
 use redb::{ReadableTable, TableError, WriteTransaction};
 use shard::{
-    Change, Commit, Message, SessionKey, StoredQueued, StoredSession, StoredSubscription, Time,
+    Change, Commit, Message, OVER, SessionKey, StoredQueued, StoredSession, StoredSubscription,
+    Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,6 +156,9 @@ impl<'a> Batch<'a> {
     }
 
     fn raise_floor(&mut self, session: SessionKey, ordinal: u64) {
+        if ordinal & OVER != 0 {
+            return;
+        }
         let floor = self.floors.entry(session).or_default();
         *floor = ordinal.max(*floor);
     }

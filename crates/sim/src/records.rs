@@ -1,7 +1,7 @@
 //! What is kept of one shard: the plain reading of `shard::Change`, as ordered maps.
 
 use shard::{
-    Change, GroupKey, Message, MessageView, Placement, ShardId, StoredQueued, StoredSession,
+    Change, GroupKey, Message, MessageView, OVER, Placement, ShardId, StoredQueued, StoredSession,
     StoredSubscription, Time,
 };
 use std::collections::BTreeMap;
@@ -104,6 +104,9 @@ impl Records {
     }
 
     fn raise_floor(&mut self, session: u64, ordinal: u64) {
+        if ordinal & OVER != 0 {
+            return;
+        }
         let floor = self.floors.entry(session).or_default();
         *floor = ordinal.max(*floor);
     }

@@ -136,6 +136,65 @@ fn a_qos_2_message_sent_again_is_not_delivered_again() {
     }
 }
 
+/// The client repeats what was under way bit by bit, with a crash after each bit.
+#[test]
+fn a_repetition_that_is_acknowledged_says_nothing_of_those_still_to_come() {
+    for shards in [1, 2, 5] {
+        let w = World::durable(shards);
+        let subscribers: Vec<Client> = (0..6)
+            .map(|n| {
+                let client = durable_client(&w, &format!("s{n}"));
+                client.subscribe("#", 2);
+                client.disconnect();
+                client
+            })
+            .collect();
+        let publisher = durable_client(&w, "publisher");
+        publisher.publish("t", "before", 2);
+        w.advance(1);
+        w.hold_commits();
+        let packet = |id: u16, text: &str| PublishPacket::new("t", text).qos(2).id(id);
+        for id in 10..14 {
+            publisher.send_raw(&packet(id, &id.to_string()).build(V5));
+        }
+        w.commit_once();
+        assert_eq!(publisher.drain(), []);
+        w.release_commits();
+        for id in 10..14 {
+            w.crash();
+            assert!(resume(&publisher).session_present);
+            let complete = |text: &str| {
+                publisher.send_raw(&packet(id, text).dup().build(V5));
+                publisher.expect_ack(AckKind::Pubrec, id, ReasonCode::Success);
+                publisher.pubrel(id);
+                publisher.expect_ack(AckKind::Pubcomp, id, ReasonCode::Success);
+            };
+            complete(&id.to_string());
+            if id == 13 {
+                // Nothing is left: this is new, though the crash took what was first said of it.
+                w.crash();
+                assert!(resume(&publisher).session_present);
+                complete("other");
+            }
+        }
+        publisher.publish("t", "after", 2);
+        // By now it is known that nothing older is left.
+        publisher.publish("t", "last", 2);
+        for subscriber in &subscribers {
+            resume(subscriber);
+            for text in ["before", "10", "11", "12", "13", "other", "after", "last"] {
+                assert_eq!(subscriber.receive().text(), text);
+            }
+            subscriber.expect_nothing();
+        }
+        w.advance(1);
+        assert_eq!(
+            w.count_records(|r| matches!(r, Change::PutReceived { .. })),
+            0
+        );
+    }
+}
+
 #[test]
 fn retained_messages_are_there_until_they_expire() {
     let w = World::durable(3);

@@ -1,8 +1,8 @@
 //! What a shard has committed, as maps: the store that every other must be equal to.
 
 use shard::{
-    Change, Commit, GroupKey, Message, SessionKey, StoredQueued, StoredSession, StoredSubscription,
-    Time,
+    Change, Commit, GroupKey, Message, OVER, SessionKey, StoredQueued, StoredSession,
+    StoredSubscription, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,8 +59,10 @@ impl ModelStore {
                 ordinal,
             } => {
                 self.received.insert((session, packet_id.number()), ordinal);
-                let floor = self.floors.entry(session).or_default();
-                *floor = (*floor).max(ordinal);
+                if ordinal & OVER == 0 {
+                    let floor = self.floors.entry(session).or_default();
+                    *floor = (*floor).max(ordinal);
+                }
             }
             Change::RemoveReceived { session, packet_id } => {
                 self.received.remove(&(session, packet_id.number()));

@@ -168,6 +168,9 @@ impl Model {
     }
 
     fn raise(&mut self, session: SessionKey, ordinal: u64) {
+        if ordinal & shard::OVER != 0 {
+            return;
+        }
         let floor = self.floors.entry(session.0).or_default();
         *floor = ordinal.max(*floor);
         let change = Change::PutFloor {
