@@ -141,6 +141,21 @@ pub struct ServeArguments {
     #[arg(long, value_name = "PREFIX=MODE")]
     pub durability_prefix: Vec<PrefixMode>,
 
+    /// Messages that one session may have waiting
+    #[arg(long, value_name = "N", default_value_t = 100_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue_messages: u32,
+
+    /// Bytes of messages that one session may have waiting; of a session that is kept, those
+    /// beyond 4 MiB are on disk alone
+    #[arg(long, value_name = "BYTES", default_value_t = 67_108_864,
+          value_parser = clap::value_parser!(u64).range(1_024..))]
+    pub queue_bytes: u64,
+
+    /// What becomes of a message for an offline session whose queue is full
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = QueueFull::DropOldest)]
+    pub queue_full: QueueFull,
+
     /// How many shards, each a thread pinned to a CPU; more shards than CPUs take turns
     /// [default: one per usable CPU, 128 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -154,6 +169,17 @@ pub struct ServeArguments {
     /// How to talk to the kernel
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     pub driver: Driver,
+}
+
+/// The value of `--queue-full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QueueFull {
+    /// The oldest message in the queue makes room for it
+    DropOldest,
+    /// It is dropped, and its publisher told that it was taken
+    DropNewest,
+    /// Its publisher is told 0x97 (quota exceeded); one of MQTT 3.x is closed unacknowledged
+    Reject,
 }
 
 /// The value of `--driver`.

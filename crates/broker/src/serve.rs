@@ -1,12 +1,13 @@
 //! `meshring serve`: from the command line to a running server, and from a signal to its end.
 
-use crate::arguments::{Driver, ServeArguments};
+use crate::arguments::{Driver, QueueFull, ServeArguments};
 use crate::data::Data;
 use crate::durability::Mode;
 use crate::progress::Progress;
 use crate::{cpus, descriptors, failure};
 use anyhow::Context;
 use net::{DriverChoice, Server, ServerConfig, Stopper, Tuning};
+use shard::limits::QueuePolicy;
 use shard::{Anonymous, Durability, Limits, Listener, ShardId};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -112,7 +113,7 @@ fn configure(
         } else {
             Anonymous::Deny
         },
-        limits: Limits::default(),
+        limits: limits(arguments),
     };
     Ok(ServerConfig {
         shards,
@@ -127,6 +128,26 @@ fn configure(
         shard,
         tuning: Tuning::default(),
     })
+}
+
+/// What a shard may hold.
+fn limits(arguments: &ServeArguments) -> Limits {
+    let defaults = Limits::default();
+    let queue_messages_max = arguments.queue_messages as usize;
+    let queue_bytes_max = usize::try_from(arguments.queue_bytes).unwrap_or(usize::MAX);
+    Limits {
+        queue_messages_max,
+        queue_bytes_max,
+        // Whoever is connected holds up its publishers before its queue is full.
+        queue_soft_messages: defaults.queue_soft_messages.min(queue_messages_max / 2),
+        queue_soft_bytes: defaults.queue_soft_bytes.min(queue_bytes_max / 2),
+        queue_policy: match arguments.queue_full {
+            QueueFull::DropOldest => QueuePolicy::DropOldest,
+            QueueFull::DropNewest => QueuePolicy::DropNewest,
+            QueueFull::Reject => QueuePolicy::Reject,
+        },
+        ..defaults
+    }
 }
 
 /// A number that nobody can guess: all that is random in the broker comes from two of these.
