@@ -367,6 +367,9 @@ impl Checker {
         let is_certain = self.expected_presence(&truth.hello, now) == Some(true);
         let session = &mut self.sessions[truth.hello.client];
         session.may_be_new |= !is_certain;
+        let client = truth.hello.client;
+        self.ledger.doubt(client, !is_certain);
+        let session = &mut self.sessions[client];
         for (_, _, fate) in &mut session.wills {
             if let Fate::Pending(..) = fate {
                 *fate = Fate::Unclear;

@@ -453,6 +453,11 @@ impl Ledger {
         self.accounts[client].is_doubtful = is_doubtful;
     }
 
+    /// The client's session may have ended.
+    pub fn doubt(&mut self, client: usize, is_doubtful: bool) {
+        self.accounts[client].is_doubtful |= is_doubtful;
+    }
+
     /// The client's session goes on with another connection.
     pub fn resume(&mut self, client: usize, now: Moment) {
         let account = &mut self.accounts[client];
