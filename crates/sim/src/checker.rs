@@ -128,9 +128,17 @@ impl Checker {
             return Ok(());
         };
         let flights = &mut self.sessions[truth.hello.client].flights;
+        let had_connect = truth.is_connect_delivered;
         truth
             .on_delivered(bytes, flights, now)
-            .with_context(|| format!("to link {link}"))
+            .with_context(|| format!("to link {link}"))?;
+        // Its CONNACK may wait for a commit, and the session of before be gone already.
+        if truth.is_connect_delivered && !had_connect && self.is_durable {
+            let hello = truth.hello.clone();
+            let is_certain = self.expected_presence(&hello, now) == Some(true);
+            self.ledger.doubt(hello.client, !is_certain);
+        }
+        Ok(())
     }
 
     /// A shard sent bytes.
@@ -375,6 +383,12 @@ impl Checker {
                 *fate = Fate::Unclear;
             }
         }
+    }
+
+    /// Whether the shard knows the connection no longer.
+    pub fn is_gone(&self, link: usize) -> bool {
+        let truth = self.truths[link].as_ref();
+        truth.is_some_and(|truth| truth.gone_at.is_some())
     }
 
     /// Whether the client cannot know whether it has the session that it had.

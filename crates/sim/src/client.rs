@@ -559,11 +559,12 @@ impl Client {
             self.answer(world, AckKind::Pubrel, number, ReasonCode::Success);
         } else {
             self.outgoing.remove(index);
-            let message = &mut checker.ledger.messages[out.message];
-            // An acknowledgement that a crash has overtaken promises only what was durable.
-            let is_of_former = self.link.is_some_and(|link| world.is_of_former(link));
-            if !is_of_former || world.plan.promises(&message.topic) {
-                message.acked = Some(Client::moment(world));
+            // An acknowledgement that a crash has overtaken, or of a message of which a crash has
+            // taken a part, promises only what was durable.
+            let message = &checker.ledger.messages[out.message];
+            let has_crashed = checker.ledger.crashes_since(message.sent.step) > 0;
+            if !has_crashed || world.plan.promises(&message.topic) {
+                checker.ledger.messages[out.message].acked = Some(Client::moment(world));
             }
         }
         Ok(())
@@ -598,6 +599,10 @@ impl Client {
             checker
                 .ledger
                 .subscribed(self.index, &filter, is_granted, link, now);
+        }
+        // The shard may have lost the connection since, and with it what it still had to send.
+        if checker.is_gone(link) {
+            checker.ledger.lose_link(self.index, link);
         }
         Ok(())
     }

@@ -450,7 +450,7 @@ impl Ledger {
     /// The client's session has lost its connection; `is_doubtful`: it may end before it has
     /// another.
     pub fn detach(&mut self, client: usize, is_doubtful: bool) {
-        self.accounts[client].is_doubtful = is_doubtful;
+        self.accounts[client].is_doubtful |= is_doubtful;
     }
 
     /// The client's session may have ended.

@@ -53,11 +53,6 @@ impl World {
         !self.stations.is_empty()
     }
 
-    /// Whether a connection is to a process that has ended.
-    pub fn is_of_former(&self, link: LinkId) -> bool {
-        link.0 < self.links_before
-    }
-
     /// Whether clients are let in.
     pub fn is_up(&self) -> bool {
         self.is_up
@@ -92,7 +87,6 @@ impl World {
         self.kept = kept;
         self.rings.clear();
         self.is_up = false;
-        self.links_before = self.links.len();
         self.forget_work();
         for index in 0..self.links.len() {
             self.cut(LinkId(index));

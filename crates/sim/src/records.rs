@@ -7,6 +7,9 @@ use shard::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A group's name and filter, and a place in its queue.
+type GroupRow = (String, String, u64);
+
 /// The records of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
@@ -18,7 +21,7 @@ pub struct Records {
     seen: BTreeMap<(u64, u64, u16), u64>,
     queued: BTreeMap<(u64, u64), StoredQueued>,
     retained: BTreeMap<String, Arc<Message>>,
-    groups: BTreeMap<(String, String, u64), (Arc<GroupKey>, Arc<Message>)>,
+    groups: BTreeMap<GroupRow, (Arc<GroupKey>, Arc<Message>)>,
     /// When the last commit was made.
     pub alive: Option<Time>,
 }
@@ -230,7 +233,7 @@ fn session_of(change: &Change) -> Option<u64> {
     }
 }
 
-fn group_row(key: &GroupKey, position: u64) -> (String, String, u64) {
+fn group_row(key: &GroupKey, position: u64) -> GroupRow {
     (key.name.to_string(), key.filter.to_string(), position)
 }
 

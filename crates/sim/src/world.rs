@@ -133,8 +133,6 @@ pub struct World {
     pub(crate) begun: usize,
     /// When shards were last told to stop.
     pub(crate) stopped_at: Time,
-    /// How many connections former processes have had.
-    pub(crate) links_before: usize,
     /// Times that were skipped.
     pub(crate) jumps: Vec<(Time, Time)>,
     /// Entries in the queue that are not merely somebody's clock.
@@ -187,7 +185,6 @@ impl World {
             kept,
             dropped_before: 0,
             begun: 0,
-            links_before: 0,
             stopped_at: EPOCH,
             jumps: Vec::new(),
             under_way: 0,
