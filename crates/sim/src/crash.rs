@@ -68,11 +68,12 @@ impl Checker {
                 .and_then(|truth| truth.hello.will)
                 .map_or(0, |will| will.1);
             *fate = match *fate {
+                // It may have been on its way, and its record be gone or not.
+                Fate::Pending(from, _) if from <= crash.at => Fate::Unclear,
                 Fate::Pending(from, to) if !is_sure => {
                     let delay = Span::from_s(u64::from(delay_s));
                     Fate::Pending(from.min(crash.alive + delay), to)
                 }
-                // It may have been on its way, and its record be gone or not.
                 Fate::Due => Fate::Unclear,
                 Fate::Dismissed(at) if at >= crash.sure => Fate::Unclear,
                 other => other,
