@@ -73,6 +73,8 @@ pub struct Checker {
     is_tiny: bool,
     is_durable: bool,
     limits: Limits,
+    /// How long output may wait for commits: for the one under way, and the next.
+    hold: Span,
     connect_timeout: Span,
     /// The shards have been told to stop.
     pub is_stopping: bool,
@@ -92,6 +94,7 @@ impl Checker {
                 .collect(),
             is_durable: world.plan.is_durable(),
             limits: world.plan.limits.clone(),
+            hold: Span(2 * world.plan.commit_us),
             is_tiny: world.plan.is_tiny,
             connect_timeout: Span::from_ms(world.plan.limits.connect_timeout_ms),
             is_stopping: false,
@@ -171,7 +174,7 @@ impl Checker {
         };
         if let (Some(acked), Some(expiry_s)) = (known.acked, known.expiry_s) {
             let until = acked.at + Span::from_s(u64::from(expiry_s));
-            ensure!(now <= until, "message {message} had expired");
+            ensure!(now <= until + self.hold, "message {message} had expired");
         }
         Ok(())
     }

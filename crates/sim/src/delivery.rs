@@ -132,7 +132,7 @@ impl Ledger {
         let crashes = self.crashes_since(message.sent.step);
         let attempts = match crashes {
             0 => message.attempts_that_count(),
-            _ => message.attempts + crashes,
+            _ => message.attempts * (1 + crashes),
         };
         let account = &mut self.accounts[client];
         let seen = account.seen.entry(number).or_default();
