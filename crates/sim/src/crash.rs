@@ -97,6 +97,8 @@ impl Checker {
         if closed.at < crash.sure || granted_s == Some(0) {
             return;
         }
+        // It may have ended, and be back after the crash without what came in between.
+        session.may_be_new |= closed.ends.0.is_some_and(|end| end <= crash.at);
         // As if it had been connected until the crash, or had left when it did.
         let (earliest, latest) = ends(crash, granted_s);
         closed.ends.0 = match (closed.ends.0, earliest) {

@@ -148,9 +148,8 @@ impl Ledger {
             "message {number}: copy {} too many",
             seen.live
         );
-        // What is taken at QoS 2 is known again after a crash, except in groups, and after a
-        // second one while its publisher repeats what the first left open.
-        if delivery.qos == QoS::ExactlyOnce && matched.groups.is_empty() && crashes < 2 {
+        // What is taken at QoS 2 is known again after a crash, except in groups.
+        if delivery.qos == QoS::ExactlyOnce && matched.groups.is_empty() {
             seen.exact += 1;
             ensure!(
                 seen.exact <= message.attempts_that_count(),
