@@ -104,10 +104,11 @@ impl Shard {
             .as_mut()
             .is_some_and(|inbound| inbound.release(packet_id));
         let live = self.sessions.at_mut(session.index);
-        let (key, is_recovered) = (live.kept_key(), live.is_recovered);
+        let key = live.kept_key();
+        let recovered = live.is_recovered.then_some(self.started);
         if let (Some(session), true) = (key, is_known) {
-            let numbering = live.inbound_mut().numbering_mut(is_recovered);
-            let change = match numbering.on_over(packet_id) {
+            let inbound = live.inbound_mut();
+            let change = match inbound.numbering_mut(recovered).on_over(packet_id) {
                 Some(ordinal) => Change::PutReceived {
                     session,
                     packet_id,
@@ -115,7 +116,7 @@ impl Shard {
                 },
                 None => Change::RemoveReceived { session, packet_id },
             };
-            for packet_id in numbering.forget_over() {
+            for packet_id in inbound.forget_over() {
                 let change = Change::RemoveReceived { session, packet_id };
                 self.durable.push(change, false, self.now);
             }

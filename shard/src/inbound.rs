@@ -4,6 +4,7 @@
 //! [MQTT-4.6.0-3], so one that is ready waits for those before it. Bounded by our Receive Maximum
 //! (v5) and by pausing the connection (3.x).
 
+use crate::Time;
 use crate::numbering::Numbering;
 use mqtt_v5_codec::{PacketId, QoS, ReasonCode};
 use std::collections::VecDeque;
@@ -140,15 +141,24 @@ impl Inbound {
     }
 
     /// The numbers of a kept session's QoS 2 messages, made at first use.
-    /// `is_recovered`: the session is of a former process.
-    pub fn numbering_mut(&mut self, is_recovered: bool) -> &mut Numbering {
+    /// `recovered`: the session is of a former process, and this one began then.
+    pub fn numbering_mut(&mut self, recovered: Option<Time>) -> &mut Numbering {
         self.numbering.get_or_insert_with(|| {
             let mut numbering = Box::<Numbering>::default();
-            if is_recovered {
-                numbering.recover(0);
+            if let Some(started) = recovered {
+                numbering.recover(0, started);
             }
             numbering
         })
+    }
+
+    /// Released identifiers of which nothing need be kept any more. One that is in use again has a
+    /// record of its own, in place of what was kept.
+    pub fn forget_over(&mut self) -> Vec<PacketId> {
+        let numbering = self.numbering.as_mut();
+        let mut over = numbering.map_or(Vec::new(), |numbering| numbering.forget_over());
+        over.retain(|id| !self.is_received(*id));
+        over
     }
 
     /// The connection is gone: PUBACKs are owed to nobody. A PUBREC stays owed, since the client

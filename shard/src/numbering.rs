@@ -1,9 +1,9 @@
 //! The ordinals of a kept session's QoS 2 messages: which of them may come again, and which have a
 //! durable receipt. See `seen.rs`.
 
-use crate::SessionKey;
 use crate::change::OVER;
 use crate::seen::{JUMP, Once};
+use crate::{SessionKey, Time};
 use mqtt_v5_codec::PacketId;
 
 /// The numbers of one publisher.
@@ -21,6 +21,8 @@ pub struct Numbering {
     rising: Vec<(u64, u64)>,
     /// The floor of the former process.
     recovered_floor: u64,
+    /// The ordinals of this process are above this one, those of former processes are not.
+    base: u64,
     /// The session is of a former process: identifiers may stand for messages of it.
     is_recovered: bool,
     /// Identifiers, as bits, whose meaning is of this process.
@@ -41,6 +43,7 @@ impl Default for Numbering {
             floor: 0,
             rising: Vec::new(),
             recovered_floor: 0,
+            base: JUMP,
             is_recovered: false,
             known: Vec::new(),
             refused: Vec::new(),
@@ -97,6 +100,7 @@ impl Numbering {
             repeats_above: repeats_above.filter(|_| is_repeat),
             floor: lowest.map_or(self.floor, |lowest| self.floor.min(lowest)),
             recovered_floor: self.recovered_floor,
+            base: self.base,
         };
         Counted { once, receipt }
     }
@@ -169,11 +173,14 @@ impl Numbering {
     }
 
     /// Goes on where a former process stopped, if this is a session of one.
-    pub fn recover(&mut self, floor: u64) {
+    pub fn recover(&mut self, floor: u64, started: Time) {
         self.is_recovered = true;
         self.recovered_floor = self.recovered_floor.max(floor);
         self.floor = self.recovered_floor;
-        self.last = self.recovered_floor + JUMP;
+        // Above all that former processes gave while the floor was this one: how many is in no
+        // file, but nobody sends a message in each microsecond.
+        self.base = (self.recovered_floor + JUMP).max(started.0);
+        self.last = self.base;
     }
 
     fn is_known(&self, packet_id: PacketId) -> bool {
@@ -185,4 +192,40 @@ impl Numbering {
 fn place(packet_id: PacketId) -> (usize, u64) {
     let number = packet_id.number();
     (usize::from(number / 64), 1 << (number % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u16) -> PacketId {
+        PacketId::new(number).unwrap()
+    }
+
+    /// What a process that began then does first with a session whose floor is 7.
+    fn recovered(started: u64) -> Numbering {
+        let mut numbering = Numbering::default();
+        numbering.recover(7, Time(started));
+        numbering
+    }
+
+    fn repeat(numbering: &mut Numbering, packet_id: PacketId) -> Counted {
+        numbering.count(SessionKey(1), packet_id, true, |_| true)
+    }
+
+    #[test]
+    fn what_is_released_is_not_taken_for_what_comes_next_after_any_number_of_crashes() {
+        // It is sent again late in one process, and early in the next, where it is released.
+        let mut second = recovered(10_000_000);
+        let late = (1..=5).map(|n| repeat(&mut second, id(n))).last().unwrap();
+        let mut third = recovered(20_000_000);
+        repeat(&mut third, id(5));
+        third.on_receipt(id(5), 7, 1);
+        let over = third.on_over(id(5)).unwrap();
+        let mut fourth = recovered(30_000_000);
+        fourth.recover_received(id(5), over | OVER);
+        let next = repeat(&mut fourth, id(5)).once;
+        assert!(next.repeats_above.unwrap() >= late.once.ordinal);
+        assert!(next.ordinal > over);
+    }
 }

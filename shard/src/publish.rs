@@ -179,13 +179,13 @@ impl Shard {
             let live = self.sessions.at_mut(session.index);
             let key = live.kept_key();
             if publish.qos == QoS::ExactlyOnce {
-                let is_recovered = live.is_recovered;
+                let recovered = live.is_recovered.then_some(self.started);
                 let inbound = live.inbound_mut();
                 inbound.remember(packet_id);
                 let durable = &self.durable;
                 counted = key.map(|publisher| {
                     let is_committed = |batch| durable.is_committed(batch);
-                    let numbering = inbound.numbering_mut(is_recovered);
+                    let numbering = inbound.numbering_mut(recovered);
                     numbering.count(publisher, packet_id, publish.dup, is_committed)
                 });
             }
@@ -314,7 +314,8 @@ impl Shard {
     /// message again. Returns the batch that must be durable before PUBREC is sent.
     fn close_exchange(&mut self, session: SessionId, receipt: Receipt, is_told: bool) -> u64 {
         let live = self.sessions.at_mut(session.index);
-        let (key, is_recovered) = (live.kept_key(), live.is_recovered);
+        let key = live.kept_key();
+        let recovered = live.is_recovered.then_some(self.started);
         let Some(inbound) = &mut live.inbound else {
             return 0;
         };
@@ -322,7 +323,7 @@ impl Shard {
         if receipt.reason.is_error() {
             inbound.release(packet_id); // [MQTT-4.3.3-4]
             if key.is_some() && receipt.ordinal > 0 {
-                let numbering = inbound.numbering_mut(is_recovered);
+                let numbering = inbound.numbering_mut(recovered);
                 match is_told {
                     true => numbering.settle(packet_id),
                     false => numbering.on_refused(packet_id, receipt.ordinal),
@@ -335,7 +336,7 @@ impl Shard {
         };
         let batch = self.durable.current();
         inbound
-            .numbering_mut(is_recovered)
+            .numbering_mut(recovered)
             .on_receipt(packet_id, receipt.ordinal, batch);
         let change = Change::PutReceived {
             session,

@@ -55,14 +55,15 @@ impl Shard {
     /// queue in the order of their positions. Errs, saying why, if the record contradicts the
     /// others.
     pub fn recover(&mut self, change: Change) -> Result<(), String> {
+        let started = self.started;
         match change {
             Change::PutSession(session) => self.recover_session(*session),
             Change::PutSubscription(subscription) => self.recover_subscription(&subscription),
             Change::PutFloor { session, ordinal } => {
                 self.recovering(session)?
                     .inbound_mut()
-                    .numbering_mut(true)
-                    .recover(ordinal);
+                    .numbering_mut(Some(started))
+                    .recover(ordinal, started);
                 Ok(())
             }
             Change::PutReceived {
@@ -75,7 +76,7 @@ impl Shard {
                     return Err(format!("{packet_id:?} of {session:?} received twice"));
                 }
                 inbound
-                    .numbering_mut(true)
+                    .numbering_mut(Some(started))
                     .recover_received(packet_id, ordinal);
                 if ordinal & OVER == 0 {
                     inbound.remember(packet_id);
@@ -96,6 +97,7 @@ impl Shard {
                     repeats_above: None,
                     floor: 0,
                     recovered_floor: 0,
+                    base: 0,
                 };
                 let outbound = self.recovering(session)?.outbound_mut();
                 outbound.seen.insert(&once, |_, _| {});

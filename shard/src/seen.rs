@@ -12,8 +12,7 @@ use crate::map::{Map, map_with_seed};
 use mqtt_v5_codec::PacketId;
 use std::collections::VecDeque;
 
-/// How far a session's ordinals go on after the floor it recovered with: further than any ordinal
-/// that the former process may have given, which was bounded by Receive Maximum.
+/// How far a session's ordinals go on after the floor it recovered with, at least.
 pub const JUMP: u64 = 1 << 20;
 /// Messages that one subscriber remembers. Only those matter whose receipts are under way.
 const SEEN_MAX: usize = 16_384;
@@ -34,12 +33,14 @@ pub struct Once {
     /// The floor with which the session was recovered: messages of the former process are right
     /// above it.
     pub recovered_floor: u64,
+    /// Those of the former process go up to this one.
+    pub base: u64,
 }
 
 impl Once {
     /// Whether a message with this ordinal can come again.
     fn may_come_again(&self, ordinal: u64) -> bool {
-        let is_former = ordinal > self.recovered_floor && ordinal <= self.recovered_floor + JUMP;
+        let is_former = ordinal > self.recovered_floor && ordinal <= self.base;
         ordinal > self.floor || is_former
     }
 }
@@ -145,6 +146,7 @@ mod tests {
             repeats_above: Some(0),
             floor,
             recovered_floor: 0,
+            base: JUMP,
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Shard {
     pub(crate) config: Config,
     pub(crate) placement: Placement,
     pub(crate) now: Time,
+    /// When this value was made.
+    pub(crate) started: Time,
     pub(crate) random: Random,
     pub(crate) connections: Table<Option<Connection>>,
     pub(crate) sessions: Slots<Session>,
@@ -116,6 +118,7 @@ impl Shard {
         let mut shard = Shard {
             placement: Placement::new(config.shards, config.placement_seed),
             now,
+            started: now,
             connections: Table::default(),
             sessions: Slots::default(),
             clients: Clients::new(random.next()),
