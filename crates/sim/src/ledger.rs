@@ -253,6 +253,13 @@ impl Ledger {
     /// A message is about to be sent; returns its number.
     pub fn publish(&mut self, message: Message) -> MessageId {
         let number = self.messages.len();
+        if message.retain && (message.is_clearing || message.expiry_s.is_some()) {
+            // It may come instead of what was retained, and not be known again.
+            for account in &mut self.accounts {
+                let expectations = &mut account.expectations;
+                expectations.retain(|expected| expected.topic != message.topic);
+            }
+        }
         if message.retain && !message.is_will {
             self.retained
                 .entry(message.topic.clone())
