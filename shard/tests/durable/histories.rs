@@ -327,3 +327,56 @@ fn what_waits_for_the_disk_holds_nobodys_credits() {
     drop(kept);
     assert!(got.iter().all(|n| *n == 6), "{got:?}");
 }
+
+#[test]
+fn numbers_of_one_process_are_not_those_of_another() {
+    for shards in [1, 2, 5] {
+        let w = World::durable(shards);
+        let subscribers: Vec<Client> = (0..6)
+            .map(|n| {
+                let client = durable_client(&w, &format!("s{n}"));
+                client.subscribe("#", 2);
+                client.disconnect();
+                client
+            })
+            .collect();
+        let p = durable_client(&w, "publisher");
+        let send = |text: &str, dup: bool| {
+            let packet = PublishPacket::new("t", text).qos(2).id(2);
+            let packet = if dup { packet.dup() } else { packet };
+            p.send_raw(&packet.build(V5));
+        };
+        // Sends, and the process ends when all subscribers have it and the publisher not a word.
+        let crash = |text: &str, dup: bool| {
+            w.hold_commits();
+            send(text, dup);
+            w.commit_once();
+            assert_eq!(p.drain(), []);
+            w.crash();
+            w.advance_ms(1); // No process starts in no time.
+            w.release_commits();
+            assert!(resume(&p).session_present);
+        };
+        let complete = |text: &str| {
+            send(text, true);
+            p.expect_ack(AckKind::Pubrec, 2, ReasonCode::Success);
+            p.pubrel(2);
+            p.expect_ack(AckKind::Pubcomp, 2, ReasonCode::Success);
+        };
+        crash("x", false);
+        complete("x");
+        // The same identifier for another message, of which the first process keeps nothing.
+        w.hold_commits();
+        send("y", false);
+        w.crash();
+        w.advance_ms(1);
+        w.release_commits();
+        assert!(resume(&p).session_present);
+        crash("y", true);
+        complete("y");
+        for subscriber in &subscribers {
+            resume(subscriber);
+            assert_eq!(texts(subscriber), ["x", "y"], "{shards} shards");
+        }
+    }
+}
