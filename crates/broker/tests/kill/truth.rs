@@ -330,11 +330,23 @@ impl Truth {
         }
         if is_excused {
             self.excuse(subscriber, u8::MAX);
+            self.forget_received(subscriber);
         }
         let subscriber = &mut self.subscribers[subscriber];
         subscriber.fresh_since = now;
         for interest in &mut subscriber.interests {
             (interest.standing, interest.off_since) = (Standing::Off, now);
+        }
+    }
+
+    /// What the ended session had may come to the new one, if its publisher sends it again: that
+    /// it had it ended with it.
+    fn forget_received(&mut self, subscriber: usize) {
+        for (messages, settled) in self.messages.iter_mut().zip(&self.settled) {
+            for message in &mut messages[*settled..] {
+                message.received[subscriber] = 0;
+                message.must[subscriber] = 0;
+            }
         }
     }
 
