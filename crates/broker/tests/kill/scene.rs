@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// The longest that the broker may take to start and recover.
 const START_MAX: Micros = 30_000_000;
+/// The longest that a planned stop may take.
+const STOP_MAX: Micros = 20_000_000;
 /// Draining ends when nothing has changed for so long.
 const STUCK: Micros = 6_000_000;
 /// Nothing may come for so long before all is called drained.
@@ -160,12 +162,22 @@ impl Scene {
         self.turn();
     }
 
-    /// SIGTERM: a planned stop.
+    /// SIGTERM: a planned stop. Clients go on meanwhile.
     pub fn stop(&mut self) {
-        self.tell_time();
-        self.truth.history.line(self.truth.now, "broker", "SIGTERM");
-        if let Err(error) = self.program.take().expect("it runs").stop() {
-            self.truth.violation("planned stop", error);
+        let begun = self.tell_time();
+        self.truth.history.line(begun, "broker", "SIGTERM");
+        let mut program = self.program.take().expect("it runs");
+        program.stop();
+        let status = loop {
+            self.turn();
+            match program.ended() {
+                Some(status) => break status.to_string(),
+                None if self.truth.now > begun + STOP_MAX => break "late".to_owned(),
+                None => {}
+            }
+        };
+        if status != "exit status: 0" {
+            self.truth.violation("planned stop", status);
         }
         self.turn();
     }
