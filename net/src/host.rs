@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+/// How late a timer may be, in nanoseconds.
+const TIMER_SLACK_NS: libc::c_ulong = 1_000;
+
 /// Asks the kernel for pages of 4 KiB instead of transparent huge pages of 2 MiB, for all memory
 /// that is touched from here on. With huge pages a broker of a few thousand connections keeps
 /// megabytes that it never uses: 855 instead of 413 resident bytes per connection at 19,000
@@ -11,6 +14,15 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub fn prefer_small_pages() -> bool {
     // SAFETY: PR_SET_THP_DISABLE reads its four integer arguments and touches no memory of ours.
     let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    result == 0
+}
+
+/// Asks the kernel to end waits of threads that are started from here on within a microsecond of
+/// their time, instead of the usual 50: a shard that lets receives gather for 100 µs would else
+/// often do so for 150. Returns whether the kernel agreed; nothing depends on it.
+pub fn prefer_exact_timers() -> bool {
+    // SAFETY: PR_SET_TIMERSLACK reads an integer argument and touches no memory of ours.
+    let result = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0) };
     result == 0
 }
 
@@ -46,6 +58,14 @@ mod tests {
         super::reserve_descriptors(700).unwrap();
         assert!(size() >= 700);
         assert!(super::reserve_descriptors(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn threads_started_later_have_exact_timers() {
+        assert!(super::prefer_exact_timers());
+        // SAFETY: PR_GET_TIMERSLACK takes no pointer.
+        let slack = || unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };
+        assert_eq!(std::thread::spawn(slack).join().unwrap(), 1_000);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod wake;
 pub use config::{DriverChoice, ServerConfig, Tuning};
 pub use error::{JoinError, StartError};
 pub use handler::Handler;
-pub use host::{prefer_small_pages, reserve_descriptors};
+pub use host::{prefer_exact_timers, prefer_small_pages, reserve_descriptors};
 pub use server::{Server, Stopper, start, start_stored, start_with};
 pub use store::{Made, Store, StoreEvent, Waker, Workplace};
 pub use wake::Wake;

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     }
     // Before the first thread. That a kernel may not know this is no reason to stop.
     net::prefer_small_pages();
+    net::prefer_exact_timers();
     let result = match command {
         Command::Serve(arguments) => {
             let durability = durability::configure(

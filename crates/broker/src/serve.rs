@@ -126,7 +126,10 @@ fn configure(
         mqtt: arguments.mqtt_addresses(),
         http: arguments.http_addresses(),
         shard,
-        tuning: Tuning::default(),
+        tuning: Tuning {
+            gather_us: arguments.gather,
+            ..Tuning::default()
+        },
     })
 }
 

@@ -1,12 +1,13 @@
 //! Whether a wait should let a few things gather before it returns.
 //!
 //! A thread that sleeps and wakes for every message spends a third of its time on the way to and
-//! from sleep. Where messages come in a stream, a wait therefore returns only after a window
-//! (`Tuning::gather_us`), or when [`ENOUGH`] completions are there, and handles what has come in
-//! one turn.
+//! from sleep. Where messages come in a stream, a wait therefore returns only when as many have
+//! come as usually do in a window (`Tuning::gather_us`), or the window is over, and handles what
+//! has come in one turn. Waiting for a number instead of for the window's end delays half as much
+//! for the same saving.
 //! Where they do not – a request that waits for its answer before the next one – a window would
-//! delay without gathering anything, so it is used only while windows have held several receives,
-//! and tried anew now and then. The first message after a silence never waits.
+//! delay without gathering anything, so it is used only while several receives come in the time of
+//! a window, and tried anew now and then. The first message after a silence never waits.
 //!
 //! Where connections come in a stream, the thread naps outside of the ring instead, because an
 //! accept wakes whoever waits in it, for however many completions. Half of what a connect costs the
@@ -14,10 +15,11 @@
 
 use std::time::Duration;
 
-/// Completions that end a window early.
-pub(super) const ENOUGH: u32 = 32;
-/// Receives that a turn must have held on average, in sixteenths, for windows to go on.
-const RECEIVES_MIN: u32 = 2 * 16;
+/// Completions that always end a window.
+const ENOUGH: u32 = 32;
+/// Receives, in sixteenths, that a window must hold for windows to go on: whoever waits for an
+/// answer before the next request makes one at most.
+const RECEIVES_MIN: u64 = 17;
 /// Turns without a window after which one is tried.
 const TURNS_TO_TRIAL: u32 = 64;
 /// Windows in one trial.
@@ -33,8 +35,8 @@ const NAP: Duration = Duration::from_micros(100);
 pub(super) enum Rest {
     /// Until something happens or the timeout has passed.
     Wait,
-    /// Until [`ENOUGH`] completions are there or this has passed.
-    Window(Duration),
+    /// Until so many completions are there or this has passed.
+    Window(Duration, u32),
     /// So long, whatever happens.
     Nap(Duration),
 }
@@ -44,8 +46,9 @@ pub(super) enum Rest {
 pub(super) struct Gather {
     /// The longest that a completion waits for others; zero for not at all.
     window: Duration,
-    /// Moving average of receives per window, in sixteenths.
-    average: u32,
+    /// Moving average of the time between two receives while windows were used, in sixteenths of
+    /// a microsecond.
+    gap: u64,
     /// Windows left in this trial.
     trial: u32,
     /// Turns of a stream since the last window.
@@ -66,7 +69,7 @@ impl Gather {
     pub(super) fn new(window_us: u32) -> Gather {
         Gather {
             window: Duration::from_micros(u64::from(window_us)),
-            average: 0,
+            gap: u64::from(window_us) * 16,
             trial: 0,
             turns: 0,
             since_receive_us: STREAM_US,
@@ -88,12 +91,14 @@ impl Gather {
         if !self.is_stream {
             return Rest::Wait;
         }
-        if self.average >= RECEIVES_MIN {
-            return Rest::Window(window);
+        let expected = self.expected();
+        let enough = expected.div_ceil(16).clamp(2, u64::from(ENOUGH)) as u32;
+        if expected >= RECEIVES_MIN {
+            return Rest::Window(window, enough);
         }
         if self.trial > 0 {
             self.trial -= 1;
-            return Rest::Window(window);
+            return Rest::Window(window, enough);
         }
         self.turns += 1;
         if self.turns >= TURNS_TO_TRIAL {
@@ -101,6 +106,11 @@ impl Gather {
             self.trial = TRIAL;
         }
         Rest::Wait
+    }
+
+    /// Receives that a whole window would hold, in sixteenths.
+    fn expected(&self) -> u64 {
+        self.window.as_micros() as u64 * 16 * 16 / self.gap.max(1)
     }
 
     /// What a turn was like: microseconds since the last one, how many receives it held, whether
@@ -122,9 +132,10 @@ impl Gather {
         if has_accepted || self.since_receive_us >= STREAM_US {
             self.is_stream = false;
         }
-        if matches!(rest, Rest::Window(_)) {
-            // A sixteenth of the new and fifteen of the old, rounded so that it can reach both ends.
-            self.average = (self.average * 15 + receives.min(64) * 16).div_ceil(16);
+        if matches!(rest, Rest::Window(..)) {
+            // A window in which nothing came says no more than that the time between two is longer.
+            let gap = since_us * 16 / u64::from(receives.max(1));
+            self.gap = (self.gap * 7 + gap) / 8;
         }
     }
 }
@@ -140,7 +151,7 @@ mod tests {
         let mut windows = 0;
         for _ in 0..turns {
             let rest = gather.rest(None);
-            windows += u32::from(matches!(rest, Rest::Window(_)));
+            windows += u32::from(matches!(rest, Rest::Window(..)));
             gather.observe(since_us, receives, false, rest);
         }
         windows
@@ -158,7 +169,7 @@ mod tests {
         let mut gather = Gather::new(WINDOW_US);
         check(&mut gather, 1_000, 150, 3);
         gather.observe(10, 0, false, Rest::Wait);
-        assert!(matches!(gather.rest(None), Rest::Window(_)));
+        assert!(matches!(gather.rest(None), Rest::Window(..)));
         gather.observe(STREAM_US, 0, false, Rest::Wait);
         assert_eq!(gather.rest(None), Rest::Wait);
     }
@@ -167,8 +178,8 @@ mod tests {
     fn one_request_at_a_time_is_not_delayed_but_for_trials() {
         let mut gather = Gather::new(WINDOW_US);
         check(&mut gather, 1_000, 50, 3);
-        check(&mut gather, 1_000, 50, 1);
-        assert!(check(&mut gather, 1_000, 50, 1) <= 150);
+        check(&mut gather, 1_000, 250, 1);
+        assert!(check(&mut gather, 1_000, 250, 1) <= 150);
     }
 
     #[test]
@@ -185,7 +196,7 @@ mod tests {
         let near = Duration::from_micros(u64::from(WINDOW_US));
         assert_eq!(gather.rest(Some(near)), Rest::Wait);
         let far = gather.rest(Some(Duration::from_millis(1)));
-        assert_eq!(far, Rest::Window(near));
+        assert_eq!(far, Rest::Window(near, 5));
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Backend for UringBackend {
         let rest = self.gather.rest(timeout);
         match rest {
             Rest::Wait => self.ring.wait(timeout)?,
-            Rest::Window(window) => self.ring.gather(window, gather::ENOUGH)?,
+            Rest::Window(window, enough) => self.ring.gather(window, enough)?,
             Rest::Nap(nap) => {
                 std::thread::sleep(nap);
                 self.ring.wait(Some(Duration::ZERO))?;
