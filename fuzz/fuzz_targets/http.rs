@@ -1,13 +1,19 @@
-//! What an HTTP listener reads: request heads, and WebSocket frames in pieces of random length.
+//! What an HTTP listener reads: request heads with targets and credentials, bodies in chunks, and
+//! WebSocket frames, the latter two in pieces of random length.
 //!
 //! The first byte seeds the cuts, the rest is the stream. Cuts must make no difference.
 #![no_main]
 
-use http::{Decoder, HEAD_BYTES_MAX, Upgrade, WsError, WsEvent, parse_head, upgrade};
+use http::{
+    Body, BodyError, BodyReader, Credentials, Decoder, HEAD_BYTES_MAX, Upgrade, WsError, WsEvent,
+    credentials, pairs, parse_head, segments, upgrade, write_encoded,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Small enough to be exceeded.
 const MESSAGE_BYTES_MAX: usize = 300;
+/// Bytes of a request's body; small enough to be exceeded, too.
+const BODY_BYTES_MAX: usize = 100;
 
 fuzz_target!(|data: &[u8]| {
     let [seed, stream @ ..] = data else {
@@ -22,7 +28,30 @@ fuzz_target!(|data: &[u8]| {
     });
     assert_eq!(whole, cut);
     assert_eq!(whole, read_in_pieces(stream, || 1));
+    let body = read_body(stream, stream.len().max(1));
+    assert_eq!(body, read_body(stream, 1));
+    assert_eq!(body, read_body(stream, 1 + usize::from(*seed)));
 });
+
+/// The body in chunks at the start of the stream, and what is left behind it.
+fn read_body(stream: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, BodyError> {
+    let mut reader = BodyReader::new(Body::Chunked, BODY_BYTES_MAX)?;
+    let mut read = 0;
+    for mut input in stream.chunks(piece) {
+        let given = input.len();
+        let is_complete = reader.read(&mut input)?;
+        read += given - input.len();
+        assert!(reader.len() <= BODY_BYTES_MAX);
+        if is_complete {
+            return Ok(Some((reader.into_bytes(), stream.len() - read)));
+        }
+        assert!(
+            input.is_empty(),
+            "input is left of a body that is not whole"
+        );
+    }
+    Ok(None)
+}
 
 /// A head that is accepted stays the same when more follows, and is incomplete when cut.
 fn check_head(bytes: &[u8]) {
@@ -39,6 +68,18 @@ fn check_head(bytes: &[u8]) {
         parse_head(&longer).ok().flatten().map(|again| again.bytes),
         Some(head.bytes)
     );
+    let _ = pairs(head.query());
+    if let Ok(all) = segments(head.path()) {
+        let mut path = String::new();
+        for segment in &all {
+            path.push('/');
+            write_encoded(&mut path, segment);
+        }
+        assert_eq!(segments(&path).as_ref(), Ok(&all));
+    }
+    if let Credentials::Pair { uuid, token } = credentials(&head) {
+        assert!(!uuid.is_empty() && !token.is_empty());
+    }
     if let Upgrade::Accept { key, protocol } = upgrade(&head, &["mqtt"]) {
         assert_eq!(key.len(), 24);
         assert!(protocol.is_none_or(|protocol| protocol == "mqtt"));
