@@ -6,7 +6,7 @@
 //! can move between files.
 
 use crate::outbound::{Delivery, Step};
-use crate::{GroupKey, Message, Time};
+use crate::{DeviceId, GroupKey, Message, Time};
 use mqtt_v5_codec::{PacketId, SubscriptionOptions};
 use std::sync::Arc;
 
@@ -131,6 +131,49 @@ pub enum Change {
         /// As put.
         position: u64,
     },
+    /// A device of the Meshblu API.
+    PutDevice {
+        /// Whose record it is, which decides where it lives.
+        device: DeviceId,
+        /// As `meshblu::Device` writes it.
+        record: Arc<[u8]>,
+    },
+    /// It is unregistered, and with it go its tokens and the subscriptions to it.
+    RemoveDevice {
+        /// Which.
+        device: DeviceId,
+    },
+    /// A token of a device.
+    PutToken {
+        /// Whose.
+        device: DeviceId,
+        /// Which of its tokens.
+        token: u64,
+        /// As `meshblu::Token` writes it: a hash, never the token itself.
+        record: Box<[u8]>,
+    },
+    /// It has been revoked.
+    RemoveToken {
+        /// Whose.
+        device: DeviceId,
+        /// As put.
+        token: u64,
+    },
+    /// A device hears what happens to another. Lives with the emitter.
+    PutDeviceSubscription(DeviceSubscription),
+    /// It has been given up.
+    RemoveDeviceSubscription(DeviceSubscription),
+}
+
+/// That a device hears of one kind of event of another; the whole of it is its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceSubscription {
+    /// To whom it happens.
+    pub emitter: DeviceId,
+    /// Who hears of it.
+    pub subscriber: DeviceId,
+    /// What: `meshblu::Kind` as a number.
+    pub kind: u8,
 }
 
 /// A session as it is kept.

@@ -18,8 +18,67 @@ pub struct Config {
     pub anonymous: Anonymous,
     /// What is kept, and when it counts as kept.
     pub durability: Durability,
+    /// The Meshblu API.
+    pub mesh: MeshConfig,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// What the Meshblu API is told.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// The key of all token hashes. Another one makes all tokens worthless.
+    pub pepper: [u8; 32],
+    /// The source of tokens and UUIDs: nobody may guess it, and it is another one at each start. All
+    /// shards share it and draw different numbers from it.
+    pub secret_seed: [u8; 32],
+    /// Whether anybody may register a device. Otherwise a device must do it for them.
+    pub is_registration_open: bool,
+    /// Devices that say nothing of whitelists are private instead of open.
+    pub is_private_by_default: bool,
+    /// Whether MQTT clients may use topics that belong to no device.
+    pub has_free_topics: bool,
+    /// How results are written where the two families of clients differ.
+    pub dialect: Dialect,
+    /// Requests that one device may make in a window.
+    pub rate_limit: u32,
+    /// Seconds of that window.
+    pub rate_window_s: u32,
+    /// Registrations that one address may make in a window.
+    pub registrations_max: u32,
+    /// Bytes of a message's payload and fields, and of any request's body.
+    pub message_bytes_max: usize,
+    /// What GET /publickey says, if anything.
+    pub public_key: Option<Box<str>>,
+}
+
+/// How results are written where the two families of clients differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// As FreshBlu does.
+    #[default]
+    Freshblu,
+    /// As the original does.
+    Meshblu,
+}
+
+impl Default for MeshConfig {
+    /// For tests: the pepper and the seed are known.
+    fn default() -> MeshConfig {
+        MeshConfig {
+            pepper: [0; 32],
+            secret_seed: [0; 32],
+            is_registration_open: true,
+            is_private_by_default: false,
+            has_free_topics: true,
+            dialect: Dialect::Freshblu,
+            rate_limit: 1_200,
+            rate_window_s: 60,
+            registrations_max: 600,
+            message_bytes_max: 1_048_576,
+            public_key: None,
+        }
+    }
 }
 
 /// What is kept, and when it counts as kept.
@@ -67,6 +126,7 @@ impl Config {
             placement_seed: 1,
             anonymous: Anonymous::Allow,
             durability: Durability::default(),
+            mesh: MeshConfig::default(),
             limits: Limits::default(),
         }
     }

@@ -8,7 +8,7 @@
 //! before it appends), frames by the credits of `lanes.rs`, the list by the work of one turn.
 
 use crate::table::Table;
-use crate::{Commit, ConnectionId, Frame, Handoff, Lane, SessionKey, ShardId};
+use crate::{Commit, Compute, ConnectionId, Frame, Handoff, Lane, SessionKey, ShardId};
 use std::collections::VecDeque;
 
 /// One request to the driver.
@@ -55,6 +55,8 @@ pub enum Effect {
         /// No further once there are so many bytes, but at least one message.
         bytes_max: u32,
     },
+    /// Have a helper thread do this, and answer with [`crate::Event::Computed`].
+    Compute(Compute),
     /// Everything recovered is announced to the other shards: clients may come.
     Ready,
     /// Something that an operator may want to read. The driver writes it to the log, and limits the

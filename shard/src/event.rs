@@ -1,6 +1,6 @@
 //! What the world tells a shard. The set is closed: there is no other way in.
 
-use crate::{ConnectionId, Frame, Handoff, SessionKey, ShardId, StoredQueued};
+use crate::{Computed, ConnectionId, Frame, Handoff, SessionKey, ShardId, StoredQueued};
 use std::net::SocketAddr;
 
 /// Something happened.
@@ -67,6 +67,13 @@ pub enum Event<'a> {
         session: SessionKey,
         /// In order; empty if there are no more.
         messages: Vec<StoredQueued>,
+    },
+    /// A helper thread has done what [`crate::Effect::Compute`] asked for.
+    Computed {
+        /// As in [`crate::Compute::id`].
+        id: u64,
+        /// What came of it.
+        outcome: Computed,
     },
     /// The store cannot write for now (full disk, read-only disk). It keeps what it was given and
     /// tries again; nothing is lost, and nothing gets durable meanwhile.

@@ -7,6 +7,7 @@ mod acks;
 mod change;
 mod clients;
 mod compact_map;
+mod compute;
 mod config;
 mod connect;
 mod connection;
@@ -57,15 +58,17 @@ pub mod timers;
 pub mod topic;
 
 pub use change::{
-    Change, Commit, OVER, SessionKey, StoredQueued, StoredSession, StoredSubscription, StoredWill,
+    Change, Commit, DeviceSubscription, OVER, SessionKey, StoredQueued, StoredSession,
+    StoredSubscription, StoredWill,
 };
-pub use config::{Anonymous, Config, Durability, DurabilityMode};
+pub use compute::{Compute, Computed, Task, Webhook};
+pub use config::{Anonymous, Config, Dialect, Durability, DurabilityMode, MeshConfig};
 pub use counters::Counters;
 pub use effects::{Close, Effect, Effects, Level};
 pub use event::{Event, Listener};
 pub use frame::{Answer, Frame, GroupKey, Lane};
 pub use handoff::Handoff;
-pub use ids::{ConnectionId, RequestId, SessionId, ShardId};
+pub use ids::{ConnectionId, DeviceId, RequestId, SessionId, ShardId};
 pub use limits::Limits;
 pub use message::{Message, MessageView, Publisher};
 pub use outbound::{Delivery, Step, SubscriptionIds};

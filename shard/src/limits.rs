@@ -61,6 +61,16 @@ pub struct Limits {
     pub session_expiry_max_s: u32,
     /// Seconds; what clients are told to use when they ask for more or for none. `None`: no cap.
     pub keep_alive_max_s: Option<u16>,
+    /// Slow tasks that one shard may have with helper threads.
+    pub computes_max: usize,
+    /// Requests of the Meshblu API that one shard may have under way.
+    pub calls_max: usize,
+    /// Devices of one shard.
+    pub devices_max: usize,
+    /// Tokens of one device.
+    pub tokens_max: usize,
+    /// Subscriptions to one device.
+    pub device_subscriptions_max: usize,
     /// Seconds between two publications of `$SYS`; 0 switches them off.
     pub sys_interval_s: u32,
 }
@@ -104,6 +114,11 @@ impl Default for Limits {
             slow_subscriber_ms: 20_000,
             session_expiry_max_s: u32::MAX,
             keep_alive_max_s: None,
+            computes_max: 1_024,
+            calls_max: 16_384,
+            devices_max: 10_000_000,
+            tokens_max: 1_000,
+            device_subscriptions_max: 1_000_000,
             sys_interval_s: 10,
         }
     }

@@ -4,7 +4,7 @@
 //! the hash function has a specification (SipHash-1-3), and a change of anything here must move
 //! records. The key keeps clients from choosing names that all live on one shard.
 
-use crate::{ShardId, topic};
+use crate::{DeviceId, ShardId, topic};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -60,6 +60,11 @@ impl Placement {
             Some(uuid) if client_id.len() == 36 => self.place(&[&uuid]),
             _ => self.place(&[client_id.as_bytes()]),
         }
+    }
+
+    /// The owner of a device, its tokens and the subscriptions to it.
+    pub fn device(&self, device: DeviceId) -> ShardId {
+        self.place(&[&device.0])
     }
 
     /// The owner of a device topic; `None` for a free topic.

@@ -180,6 +180,7 @@ impl Shard {
             Event::LaneDrained { to } => self.resume_lane(to, effects),
             Event::Committed { sequence } => self.on_committed(sequence, effects),
             Event::Loaded { session, messages } => self.on_loaded(session, messages, effects),
+            Event::Computed { .. } => {}
             Event::StoreStalled { reason } => self.on_store_stalled(&reason, effects),
             Event::StoreResumed => self.on_store_resumed(effects),
             Event::Tick => self.on_tick(effects),

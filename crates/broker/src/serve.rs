@@ -108,6 +108,7 @@ fn configure(
         // A directory that exists has one of its own.
         placement_seed: seed()?,
         durability,
+        mesh: shard::MeshConfig::default(),
         anonymous: if arguments.dev {
             Anonymous::Loopback
         } else {

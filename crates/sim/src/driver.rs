@@ -106,6 +106,7 @@ impl Station {
             placement_seed: plan.placement_seed,
             anonymous: Anonymous::Allow,
             durability: plan.durability.clone(),
+            mesh: shard::MeshConfig::default(),
             limits: plan.limits.clone(),
         };
         let shards = usize::from(plan.shards);

@@ -87,6 +87,7 @@ impl World {
                         placement_seed: 1,
                         anonymous: Anonymous::Allow,
                         durability: shard::Durability::default(),
+                        mesh: shard::MeshConfig::default(),
                         limits: setting.limits.clone(),
                     },
                     now,
@@ -315,6 +316,7 @@ impl World {
                 state.place = Place::Moving(to.index(), handoff);
             }
             Effect::Commit(_) | Effect::Load { .. } => panic!("there is no store"),
+            Effect::Compute(_) => panic!("nothing is kept that would take long to compare"),
             Effect::Ready => {}
             Effect::Log { text, .. } => self.digest.write(text.as_bytes()),
             Effect::Stopped => {

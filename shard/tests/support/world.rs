@@ -226,6 +226,8 @@ struct Core {
     store: ModelStore,
     /// Commits to make durable and to confirm.
     commits: Vec<Commit>,
+    /// Slow work, to be done and answered.
+    computes: Vec<shard::Compute>,
     is_ready: bool,
     is_stopped: bool,
 }
@@ -250,6 +252,7 @@ impl Core {
             rings: (0..shards).map(|_| Default::default()).collect(),
             was_full: vec![false; shards],
             commits: Vec::new(),
+            computes: Vec::new(),
             is_ready: !is_durable,
             is_stopped: false,
         }
@@ -521,6 +524,7 @@ impl Inner {
                 }
             }
             Effect::Commit(commit) => self.cores[core].commits.push(commit),
+            Effect::Compute(compute) => self.cores[core].computes.push(compute),
             Effect::Load {
                 session,
                 after,
