@@ -6,13 +6,14 @@
 
 use crate::backend::Backend;
 use crate::clock::{Clock, LineLimit};
+use crate::helpers::Helpers;
 use crate::links::Links;
 use crate::slots::{Flag, Parting, Phase, Slots};
 use crate::store::{Made, Store, StoreEvent};
 use crate::{Handler, Tuning};
 use shard::{
-    Close, Commit, ConnectionId, Effect, Effects, Event, Handoff, Level, Listener, ShardId, Span,
-    Time,
+    Close, Commit, Compute, Computed, ConnectionId, Effect, Effects, Event, Handoff, Level,
+    Listener, ShardId, Span, Time,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -46,6 +47,10 @@ pub(crate) struct Driver<H> {
     pub(crate) said: Option<StoreEvent>,
     /// The store may have more to say.
     pub(crate) may_say_more: bool,
+    /// Where slow work goes.
+    pub(crate) helpers: Option<Box<dyn Helpers>>,
+    /// What of it is answered, and the shard has not heard.
+    pub(crate) computed: VecDeque<(u64, Computed)>,
     /// The highest commit, while it has not been answered.
     pub(crate) unanswered: Option<u64>,
     /// When flushing connections are given up, in order of time.
@@ -89,6 +94,8 @@ impl<H: Handler> Driver<H> {
             store: made.store,
             said: None,
             may_say_more: false,
+            helpers: made.helpers,
+            computed: VecDeque::new(),
             unanswered: None,
             flushes: VecDeque::new(),
             lingers: VecDeque::new(),
@@ -138,6 +145,7 @@ impl<H: Handler> Driver<H> {
                 // A shard that keeps nothing has nothing that it could ask for.
                 None => self.log(Level::Warn, "no store to load from"),
             },
+            Effect::Compute(compute) => self.compute(compute),
             Effect::Ready => self.is_ready = true,
             Effect::Log { level, text } => self.log(level, &text),
             Effect::Stopped => self.has_stopped = true,
@@ -165,6 +173,13 @@ impl<H: Handler> Driver<H> {
                     sequence: commit.sequence,
                 });
             }
+        }
+    }
+
+    fn compute(&mut self, compute: Compute) {
+        match &mut self.helpers {
+            Some(helpers) => helpers.submit(compute),
+            None => self.computed.push_back((compute.id, Computed::Busy)),
         }
     }
 

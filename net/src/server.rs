@@ -99,6 +99,7 @@ where
         Ok(Made {
             handler: make(place.shard, place.now),
             store: None,
+            helpers: None,
         })
     })
 }

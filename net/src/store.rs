@@ -4,6 +4,7 @@
 //! on a thread of its own, and wakes the shard's thread by the [`Waker`] when there is something to
 //! [`Store::poll`] for.
 
+use crate::helpers::Helpers;
 use crate::wake::Wake;
 use shard::{Commit, SessionKey, ShardId, StoredQueued, Time};
 use std::sync::Arc;
@@ -88,7 +89,7 @@ pub struct Workplace {
     pub shard: ShardId,
     /// The time.
     pub now: Time,
-    /// Wakes its thread: for its store.
+    /// Wakes its thread: for its store and its helpers.
     pub waker: Waker,
     pub(crate) has_failed: Arc<AtomicBool>,
 }
@@ -107,4 +108,7 @@ pub struct Made<H> {
     pub handler: H,
     /// Takes its commits. Without one, a commit is answered at once, and nothing is kept.
     pub store: Option<Box<dyn Store>>,
+    /// Do what takes it long. Without them, everything is answered with
+    /// [`shard::Computed::Busy`].
+    pub helpers: Option<Box<dyn Helpers>>,
 }

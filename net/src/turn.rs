@@ -24,6 +24,8 @@ const FRAMES_PER_TURN: usize = 1_024;
 const PARCELS_PER_TURN: usize = 64;
 /// Answers of the store taken per turn.
 const STORE_EVENTS_PER_TURN: usize = 256;
+/// Answers of helpers taken per turn.
+const COMPUTED_PER_TURN: usize = 256;
 
 /// How a shard's thread ended.
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub(crate) fn run<H: Handler, B: Backend>(
         if let Some(reason) = driver.take_from_store() {
             return Ok(Outcome::StoreFailed(reason));
         }
+        driver.take_from_helpers();
         driver.carry_out(backend);
         if driver.is_finished() && !is_counted {
             is_counted = true;
@@ -107,6 +110,7 @@ impl<H: Handler> Driver<H> {
         let has_own_work = !self.writable.is_empty()
             || self.said.is_some()
             || self.may_say_more
+            || !self.computed.is_empty()
             || !self.touched.is_empty()
             || backend.has_work();
         if has_own_work {
@@ -129,7 +133,10 @@ impl<H: Handler> Driver<H> {
         self.links.own_wake().announce_sleep();
         // What was put there before our announcement could be seen, nobody wakes us for.
         self.said = self.store.as_mut().and_then(|store| store.poll());
+        let computed = self.helpers.as_mut().and_then(|helpers| helpers.poll());
+        self.computed.extend(computed);
         if self.said.is_some()
+            || !self.computed.is_empty()
             || self.links.has_work()
             || shared.has_news(self.has_opened, self.is_stopping)
         {
@@ -248,6 +255,17 @@ impl<H: Handler> Driver<H> {
         }
         self.may_say_more = true;
         None
+    }
+
+    /// What helpers have done. What is left is seen before the thread sleeps.
+    fn take_from_helpers(&mut self) {
+        for _ in 0..COMPUTED_PER_TURN {
+            let polled = || self.helpers.as_mut().and_then(|helpers| helpers.poll());
+            let Some((id, outcome)) = self.computed.pop_front().or_else(polled) else {
+                break;
+            };
+            self.handle(Event::Computed { id, outcome });
+        }
     }
 
     /// Has the store write the rest and let go of its file.

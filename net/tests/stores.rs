@@ -375,6 +375,7 @@ fn beginner(place: &Workplace, store: Box<dyn Store>) -> Made<Beginner> {
             has_begun: false,
         },
         store: Some(store),
+        helpers: None,
     }
 }
 
@@ -431,6 +432,7 @@ fn a_shard_that_cannot_be_made_says_why_and_others_give_up(driver: DriverChoice)
         Ok(Made {
             handler: Scripted::new(Box::new(harness::echo)),
             store: Some(store),
+            helpers: None,
         })
     });
     match made {

@@ -7,14 +7,15 @@ use crate::records::{
     encode_group_queued, encode_queued, encode_retained, encode_session, encode_subscription,
 };
 use crate::tables::{
-    GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, floor_key, group_key,
+    DEVICE_SUBSCRIPTIONS, DEVICES, GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS,
+    SUBSCRIPTIONS, TOKENS, device_subscription_key, device_subscription_rows, floor_key, group_key,
     queued_key, queued_rows, received_key, received_rows, seen_key, seen_rows, session_key,
-    subscription_key, subscription_rows,
+    subscription_key, subscription_rows, token_key, token_rows,
 };
 use redb::{ReadableTable, TableError, WriteTransaction};
 use shard::{
-    Change, Commit, Message, OVER, SessionKey, StoredQueued, StoredSession, StoredSubscription,
-    Time,
+    Change, Commit, DeviceId, Message, OVER, SessionKey, StoredQueued, StoredSession,
+    StoredSubscription, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +54,11 @@ pub(crate) struct Batch<'a> {
     queued: Rows<[u8; 16], &'a StoredQueued>,
     retained: Rows<&'a str, &'a Message>,
     group_queued: Rows<Vec<u8>, &'a Message>,
+    /// Devices whose rows all go before anything is put.
+    unregistered: BTreeSet<DeviceId>,
+    devices: Rows<[u8; 16], &'a [u8]>,
+    tokens: Rows<[u8; 24], &'a [u8]>,
+    device_subscriptions: Rows<[u8; 33], ()>,
     /// When the last commit was made.
     pub(crate) at: Option<Time>,
 }
@@ -152,6 +158,28 @@ impl<'a> Batch<'a> {
             Change::RemoveGroupQueued { key, position } => {
                 self.group_queued.insert(group_key(key, *position), None);
             }
+            Change::PutDevice { device, record } => {
+                self.devices.insert(device.0, Some(record));
+            }
+            Change::RemoveDevice { device } => self.unregister(*device),
+            Change::PutToken {
+                device,
+                token,
+                record,
+            } => {
+                self.tokens.insert(token_key(*device, *token), Some(record));
+            }
+            Change::RemoveToken { device, token } => {
+                self.tokens.insert(token_key(*device, *token), None);
+            }
+            Change::PutDeviceSubscription(subscription) => {
+                let key = device_subscription_key(*subscription);
+                self.device_subscriptions.insert(key, Some(()));
+            }
+            Change::RemoveDeviceSubscription(subscription) => {
+                let key = device_subscription_key(*subscription);
+                self.device_subscriptions.insert(key, None);
+            }
         }
     }
 
@@ -172,6 +200,17 @@ impl<'a> Batch<'a> {
         forget(&mut self.seen, seen_rows(session));
         forget(&mut self.queued, queued_rows(session));
         forget(&mut self.subscriptions, subscription_rows(session));
+    }
+
+    /// What was said of the device before counts no more.
+    fn unregister(&mut self, device: DeviceId) {
+        self.unregistered.insert(device);
+        self.devices.remove(&device.0);
+        forget(&mut self.tokens, token_rows(device));
+        forget(
+            &mut self.device_subscriptions,
+            device_subscription_rows(device),
+        );
     }
 
     /// Writes it all, but for the time.
@@ -207,6 +246,30 @@ impl<'a> Batch<'a> {
                 bytes.as_slice()
             }
         );
+        self.write_unregistered(transaction)?;
+        write_rows!(transaction, DEVICES, self.devices, key => key, record => *record);
+        write_rows!(transaction, TOKENS, self.tokens, key => key, record => *record);
+        write_rows!(
+            transaction, DEVICE_SUBSCRIPTIONS, self.device_subscriptions, key => key,
+            nothing => *nothing
+        );
+        Ok(())
+    }
+
+    fn write_unregistered(&self, transaction: &WriteTransaction) -> Result<(), TableError> {
+        if self.unregistered.is_empty() {
+            return Ok(());
+        }
+        let mut devices = transaction.open_table(DEVICES)?;
+        let mut tokens = transaction.open_table(TOKENS)?;
+        let mut subscriptions = transaction.open_table(DEVICE_SUBSCRIPTIONS)?;
+        for &device in &self.unregistered {
+            devices.remove(&device.0)?;
+            let [first, last] = token_rows(device);
+            tokens.retain_in::<&[u8; 24], _>(&first..=&last, |_, _| false)?;
+            let [first, last] = device_subscription_rows(device);
+            subscriptions.retain_in::<&[u8; 33], _>(&first..=&last, |_, ()| false)?;
+        }
         Ok(())
     }
 

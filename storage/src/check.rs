@@ -8,7 +8,7 @@ use crate::manifest::Manifest;
 use crate::overlay::Overlay;
 use crate::store::{Store, StoreOptions};
 use redb::StorageBackend;
-use shard::{Change, Placement, SessionKey};
+use shard::{Change, DeviceId, Placement, SessionKey};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "{}: {} sessions, {} subscriptions, {} queued, {} retained, {} for groups, {} \
-                 QoS 2 records",
+                 QoS 2 records, {} devices, {} tokens, {} subscriptions of devices",
                 file.path.display(),
                 counts.sessions,
                 counts.subscriptions,
@@ -68,6 +68,9 @@ impl fmt::Display for Report {
                 counts.retained,
                 counts.group_queued,
                 counts.received + counts.seen,
+                counts.devices,
+                counts.tokens,
+                counts.device_subscriptions,
             )?;
             for finding in &file.findings {
                 writeln!(f, "  {finding}")?;
@@ -162,7 +165,7 @@ fn check_records(
     known: &mut Known,
     findings: &mut Findings,
 ) -> Loaded {
-    let mut own = HashSet::new();
+    let (mut own, mut own_devices) = (HashSet::new(), HashSet::new());
     let placement = Placement::new(manifest.shards, manifest.placement_seed);
     let mut bad = Findings::default();
     let result = store.read(|transaction| {
@@ -180,6 +183,14 @@ fn check_records(
             }
             if session_of(&change).is_some_and(|session| !own.contains(&session)) {
                 findings.add_damage("records are of a session that is not there", || {
+                    text(&change)
+                });
+            }
+            if let Change::PutDevice { device, .. } = &change {
+                own_devices.insert(*device);
+            }
+            if device_of(&change).is_some_and(|device| !own_devices.contains(&device)) {
+                findings.add_damage("records are of a device that is not there", || {
                     text(&change)
                 });
             }
@@ -213,12 +224,22 @@ pub(crate) fn session_of(change: &Change) -> Option<SessionKey> {
     }
 }
 
-/// The shard that a record belongs to, unless it goes with its session.
+/// The device that a record needs.
+pub(crate) fn device_of(change: &Change) -> Option<DeviceId> {
+    match change {
+        Change::PutToken { device, .. } => Some(*device),
+        Change::PutDeviceSubscription(subscription) => Some(subscription.emitter),
+        _ => None,
+    }
+}
+
+/// The shard that a record belongs to, unless it goes with its session or device.
 fn place_of(placement: &Placement, change: &Change) -> Option<u16> {
     match change {
         Change::PutSession(session) => Some(placement.client(&session.client_id).0),
         Change::PutRetained { message } => Some(placement.retained(message.view().topic).0),
         Change::PutGroupQueued { key, .. } => Some(placement.group(&key.name, &key.filter).0),
+        Change::PutDevice { device, .. } => Some(placement.device(*device).0),
         _ => None,
     }
 }
@@ -231,8 +252,18 @@ fn text(change: &Change) -> String {
         Change::PutQueued(queued) => format!("message {} of a queue", queued.position),
         Change::PutRetained { message } => format!("topic {:?}", message.view().topic),
         Change::PutGroupQueued { key, .. } => format!("group {:?}", key.name),
+        Change::PutDevice { device, .. } => format!("device {}", hex(*device)),
+        Change::PutToken { device, .. } => format!("token of {}", hex(*device)),
+        Change::PutDeviceSubscription(subscription) => {
+            format!("subscription to {}", hex(subscription.emitter))
+        }
         _ => "a QoS 2 record".to_owned(),
     }
+}
+
+/// A UUID without its hyphens.
+fn hex(device: DeviceId) -> String {
+    format!("{:032x}", u128::from_be_bytes(device.0))
 }
 
 /// What is wrong, by kind: how often, and the first of each.

@@ -10,7 +10,7 @@ use shard::{Change, Time};
 
 /// A step ends with so many records …
 const STEP_RECORDS_MAX: usize = 10_000;
-/// … or so many bytes of messages.
+/// … or so many bytes of messages and devices.
 const STEP_BYTES_MAX: usize = 16 << 20;
 
 /// Gathers records and writes them step by step. They are durable once [`Filler::finish`] is done.
@@ -31,7 +31,7 @@ impl<'a> Filler<'a> {
     }
 
     pub(crate) fn put(&mut self, change: Change) -> Result<(), StoreError> {
-        self.bytes += message_bytes(&change);
+        self.bytes += bytes_of(&change);
         self.changes.push(change);
         if self.changes.len() >= STEP_RECORDS_MAX || self.bytes >= STEP_BYTES_MAX {
             self.flush(None, Durability::None)?;
@@ -59,10 +59,12 @@ impl<'a> Filler<'a> {
     }
 }
 
-fn message_bytes(change: &Change) -> usize {
+fn bytes_of(change: &Change) -> usize {
     match change {
         Change::PutQueued(queued) => queued.message.as_ref().map_or(0, |m| m.bytes()),
         Change::PutRetained { message } | Change::PutGroupQueued { message, .. } => message.bytes(),
+        Change::PutDevice { record, .. } => record.len(),
+        Change::PutToken { record, .. } => record.len(),
         _ => 0,
     }
 }

@@ -4,7 +4,9 @@ use crate::records::{BadRecord, Reader, Writer};
 use shard::Time;
 
 /// The format that this program writes. FORMAT.md describes it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The oldest that it reads.
+pub(crate) const FORMAT_MIN: u32 = 1;
 
 /// To whom a file belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,14 +5,15 @@ use crate::records::{
     decode_subscription, session_of, share_group,
 };
 use crate::tables::{
-    GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, queued_key,
-    read_group_key, read_queued_key, read_received_key, read_seen_key, read_subscription_key,
+    DEVICE_SUBSCRIPTIONS, DEVICES, GROUP_QUEUED, QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS,
+    SUBSCRIPTIONS, TOKENS, queued_key, read_device_subscription_key, read_group_key,
+    read_queued_key, read_received_key, read_seen_key, read_subscription_key, read_token_key,
 };
 use redb::{
     Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
     TableHandle, Value,
 };
-use shard::{Change, GroupKey, SessionKey, StoredQueued, StoredSubscription, Time};
+use shard::{Change, DeviceId, GroupKey, SessionKey, StoredQueued, StoredSubscription, Time};
 use std::sync::Arc;
 
 /// What a file held.
@@ -36,6 +37,12 @@ pub struct Loaded {
     pub retained: u64,
     /// Messages that wait for a member of a group.
     pub group_queued: u64,
+    /// Devices of the Meshblu API.
+    pub devices: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Their subscriptions to each other.
+    pub device_subscriptions: u64,
 }
 
 impl Loaded {
@@ -49,6 +56,9 @@ impl Loaded {
             + self.queued
             + self.retained
             + self.group_queued
+            + self.devices
+            + self.tokens
+            + self.device_subscriptions
     }
 }
 
@@ -89,7 +99,8 @@ pub(crate) type Take<'a> = dyn FnMut(Change) -> Result<(), String> + 'a;
 /// What becomes of a row that is no record: an error, unless it is noted and passed over.
 pub(crate) type Bad<'a> = dyn FnMut(&str, BadRecord) -> Result<(), Stop> + 'a;
 
-/// Reads all tables, each in the order of its keys: sessions first.
+/// Reads all tables, each in the order of its keys: sessions before what is theirs, and devices
+/// before what is theirs.
 pub(crate) fn load(
     transaction: &ReadTransaction,
     take: &mut Take<'_>,
@@ -112,6 +123,11 @@ pub(crate) fn load(
     let group_queued = rows(transaction, GROUP_QUEUED, take, bad, |key, row| {
         group_row(key, row, &mut group)
     })?;
+    let devices = rows(transaction, DEVICES, take, bad, device_row)?;
+    let tokens = rows(transaction, TOKENS, take, bad, token_row)?;
+    let device_subscriptions = rows(transaction, DEVICE_SUBSCRIPTIONS, take, bad, |key, ()| {
+        device_subscription_row(key)
+    })?;
     Ok(Loaded {
         alive: None,
         sessions,
@@ -122,6 +138,9 @@ pub(crate) fn load(
         queued,
         retained,
         group_queued,
+        devices,
+        tokens,
+        device_subscriptions,
     })
 }
 
@@ -191,6 +210,27 @@ fn group_row(
     })
 }
 
+fn device_row(key: &[u8; 16], row: &[u8]) -> Result<Change, BadRecord> {
+    Ok(Change::PutDevice {
+        device: DeviceId(*key),
+        record: row.into(),
+    })
+}
+
+fn token_row(key: &[u8; 24], row: &[u8]) -> Result<Change, BadRecord> {
+    let (device, token) = read_token_key(key)?;
+    Ok(Change::PutToken {
+        device,
+        token,
+        record: row.into(),
+    })
+}
+
+fn device_subscription_row(key: &[u8; 33]) -> Result<Change, BadRecord> {
+    let subscription = read_device_subscription_key(key)?;
+    Ok(Change::PutDeviceSubscription(subscription))
+}
+
 /// The record of a row that was not read by redb; `None` for a row of another table.
 pub(crate) fn row_of(table: &str, key: &[u8], row: &[u8]) -> Option<Result<Change, BadRecord>> {
     fn sized<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], BadRecord> {
@@ -214,6 +254,13 @@ pub(crate) fn row_of(table: &str, key: &[u8], row: &[u8]) -> Option<Result<Chang
             retained_row(key, row)?
         } else if is(GROUP_QUEUED.name()) {
             group_row(key, row, &mut None)?
+        } else if is(DEVICES.name()) {
+            device_row(sized(key)?, row)?
+        } else if is(TOKENS.name()) {
+            token_row(sized(key)?, row)?
+        } else if is(DEVICE_SUBSCRIPTIONS.name()) {
+            let _: &[u8; 0] = sized(row)?;
+            device_subscription_row(sized(key)?)?
         } else {
             return Ok(None);
         }))
@@ -229,7 +276,10 @@ pub(crate) fn count(transaction: &ReadTransaction) -> Result<u64, Stop> {
         + transaction.open_table(SEEN)?.len()?
         + transaction.open_table(QUEUED)?.len()?
         + transaction.open_table(RETAINED)?.len()?
-        + transaction.open_table(GROUP_QUEUED)?.len()?)
+        + transaction.open_table(GROUP_QUEUED)?.len()?
+        + transaction.open_table(DEVICES)?.len()?
+        + transaction.open_table(TOKENS)?.len()?
+        + transaction.open_table(DEVICE_SUBSCRIPTIONS)?.len()?)
 }
 
 /// Reads one table; it may be absent.

@@ -3,7 +3,7 @@
 //! It is replaced in one step, so it always names one whole generation of files.
 
 use crate::StoreError;
-use crate::header::{FORMAT, FileHeader};
+use crate::header::{FORMAT, FORMAT_MIN, FileHeader};
 use crate::open::{io_error, sync_directory};
 use serde::{Deserialize, Serialize};
 use shard::Time;
@@ -58,7 +58,8 @@ impl Manifest {
             serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         // The format first: a newer one may have other fields.
         match value.get("format").and_then(serde_json::Value::as_u64) {
-            Some(format) if format == u64::from(FORMAT) => {}
+            // It has been the same in all formats.
+            Some(format) if (u64::from(FORMAT_MIN)..=u64::from(FORMAT)).contains(&format) => {}
             Some(format) if format > u64::from(FORMAT) => {
                 return Err(StoreError::NewerFormat {
                     file: name,

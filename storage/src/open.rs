@@ -2,15 +2,15 @@
 
 use crate::StoreError;
 use crate::backend::{Failure, Source, Watch, Watched, is_full};
-use crate::header::{FORMAT, FileHeader};
+use crate::header::{FORMAT, FORMAT_MIN, FileHeader};
 use crate::load::Stop;
 use crate::records::BadRecord;
 use crate::store::StoreOptions;
 use crate::tables::{
-    GROUP_QUEUED, META, META_ALIVE, META_FORMAT, META_HEADER, QUEUED, RECEIVED, RETAINED, SEEN,
-    SESSIONS, SUBSCRIPTIONS,
+    DEVICE_SUBSCRIPTIONS, DEVICES, GROUP_QUEUED, META, META_ALIVE, META_FORMAT, META_HEADER,
+    QUEUED, RECEIVED, RETAINED, SEEN, SESSIONS, SUBSCRIPTIONS, TOKENS,
 };
-use redb::{Builder, Database, Durability, ReadTransaction, WriteTransaction};
+use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 use shard::Time;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -58,6 +58,26 @@ pub(crate) fn write_header(database: &Database, header: &FileHeader) -> Result<(
         transaction.open_table(QUEUED)?;
         transaction.open_table(RETAINED)?;
         transaction.open_table(GROUP_QUEUED)?;
+        create_device_tables(transaction)
+    })
+}
+
+fn create_device_tables(transaction: &WriteTransaction) -> Result<(), Stop> {
+    transaction.open_table(DEVICES)?;
+    transaction.open_table(TOKENS)?;
+    transaction.open_table(DEVICE_SUBSCRIPTIONS)?;
+    Ok(())
+}
+
+/// Brings a file of an older format up to this one: format 2 has three tables more.
+pub(crate) fn upgrade(database: &Database) -> Result<(), Stop> {
+    if read_format(&database.begin_read()?)? == FORMAT {
+        return Ok(());
+    }
+    write_transaction(database, Durability::Immediate, true, |transaction| {
+        create_device_tables(transaction)?;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
         Ok(())
     })
 }
@@ -84,19 +104,25 @@ pub(crate) fn write_transaction(
 
 /// To whom the file belongs.
 pub(crate) fn read_header(transaction: &ReadTransaction) -> Result<FileHeader, Stop> {
+    read_format(transaction)?;
+    let meta = transaction.open_table(META)?;
+    let Some(header) = meta.get(META_HEADER)? else {
+        return Err(bad_meta("it does not say whose it is"));
+    };
+    FileHeader::decode(header.value()).map_err(|error| Stop::BadRecord("meta".to_owned(), error))
+}
+
+/// One that this program knows.
+fn read_format(transaction: &ReadTransaction) -> Result<u32, Stop> {
     let meta = transaction.open_table(META)?;
     let Some(format) = meta.get(META_FORMAT)? else {
         return Err(bad_meta("it does not say its format"));
     };
     match <[u8; 4]>::try_from(format.value()).map(u32::from_be_bytes) {
-        Ok(FORMAT) => {}
-        Ok(format) if format > FORMAT => return Err(Stop::NewerFormat(format)),
-        _ => return Err(bad_meta("its format is unknown")),
+        Ok(format) if (FORMAT_MIN..=FORMAT).contains(&format) => Ok(format),
+        Ok(format) if format > FORMAT => Err(Stop::NewerFormat(format)),
+        _ => Err(bad_meta("its format is unknown")),
     }
-    let Some(header) = meta.get(META_HEADER)? else {
-        return Err(bad_meta("it does not say whose it is"));
-    };
-    FileHeader::decode(header.value()).map_err(|error| Stop::BadRecord("meta".to_owned(), error))
 }
 
 /// When the last commit was made.
@@ -188,5 +214,60 @@ fn damaged(name: &str, found: &str) -> StoreError {
     StoreError::Damaged {
         file: name.to_owned(),
         found: found.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use redb::TableHandle;
+
+    /// A file as the first version has made it.
+    fn old_file(path: &Path) {
+        let header = FileHeader {
+            directory: 7,
+            generation: 1,
+            shard: 0,
+            shards: 1,
+            placement_seed: 9,
+            created: Time(11),
+        };
+        Store::create(path, &header).unwrap().close().unwrap();
+        let database = Database::open(path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.delete_table(DEVICES).unwrap();
+        transaction.delete_table(TOKENS).unwrap();
+        transaction.delete_table(DEVICE_SUBSCRIPTIONS).unwrap();
+        transaction
+            .open_table(META)
+            .unwrap()
+            .insert(META_FORMAT, 1_u32.to_be_bytes().as_slice())
+            .unwrap();
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn a_file_of_the_first_format_gets_the_tables_that_it_lacks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.redb");
+        old_file(&path);
+        // Reading without changing, as `check` does, goes as well.
+        let before = std::fs::read(&path).unwrap();
+        let untouched = crate::check::open_untouched(&path).unwrap();
+        assert_eq!(untouched.read(crate::load::count).unwrap(), 0);
+        drop(untouched);
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.read(crate::load::count).unwrap(), 0);
+        store.close().unwrap();
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_read().unwrap();
+        assert_eq!(read_format(&transaction).unwrap(), FORMAT);
+        let tables = transaction.list_tables().unwrap();
+        let names: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+        for table in ["devices", "tokens", "device_subscriptions"] {
+            assert!(names.iter().any(|name| name == table), "{names:?}");
+        }
     }
 }

@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadRecord> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], BadRecord> {
         let (first, rest) = self
             .rest
             .split_first_chunk::<N>()

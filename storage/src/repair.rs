@@ -2,7 +2,7 @@
 
 use crate::StoreError;
 use crate::backend::Source;
-use crate::check::{check_open, session_of};
+use crate::check::{check_open, device_of, session_of};
 use crate::copy::Filler;
 use crate::directory::DataDirectory;
 use crate::load::{self, row_of};
@@ -12,7 +12,7 @@ use crate::pages::read_rows;
 use crate::store::{Store, StoreOptions};
 use crate::tables::{META, META_ALIVE};
 use redb::TableHandle;
-use shard::{Change, SessionKey, Time};
+use shard::{Change, DeviceId, SessionKey, Time};
 use std::collections::HashSet;
 use std::fmt;
 use std::io::ErrorKind;
@@ -150,6 +150,7 @@ impl Salvage {
 fn salvage(path: &Path, target: &mut Store) -> Result<Salvage, StoreError> {
     let named = |error| io_error(&path.display().to_string(), &error);
     let mut sessions: HashSet<SessionKey> = HashSet::new();
+    let mut devices: HashSet<DeviceId> = HashSet::new();
     let mut alive = None;
     let extent = read_rows(path, &mut |table, key, row| {
         if table == META.name() && key == META_ALIVE.as_bytes() {
@@ -158,8 +159,10 @@ fn salvage(path: &Path, target: &mut Store) -> Result<Salvage, StoreError> {
                 .ok()
                 .map(|bytes| Time(u64::from_be_bytes(bytes)));
         }
-        if let Some(Ok(Change::PutSession(session))) = row_of(table, key, row) {
-            sessions.insert(session.session);
+        match row_of(table, key, row) {
+            Some(Ok(Change::PutSession(session))) => drop(sessions.insert(session.session)),
+            Some(Ok(Change::PutDevice { device, .. })) => drop(devices.insert(device)),
+            _ => {}
         }
     });
     let Some(extent) = extent.map_err(named)? else {
@@ -175,7 +178,9 @@ fn salvage(path: &Path, target: &mut Store) -> Result<Salvage, StoreError> {
         None => {}
         Some(Err(_)) => bad += 1,
         Some(Ok(change)) => {
-            if session_of(&change).is_some_and(|session| !sessions.contains(&session)) {
+            if session_of(&change).is_some_and(|session| !sessions.contains(&session))
+                || device_of(&change).is_some_and(|device| !devices.contains(&device))
+            {
                 orphans += 1;
             } else if failure.is_none() {
                 failure = filler.put(change).err();
@@ -201,6 +206,6 @@ fn salvage(path: &Path, target: &mut Store) -> Result<Salvage, StoreError> {
     );
     lost(extent.rows_lost, "rows of tables that are known");
     lost(bad, "rows that are no records");
-    lost(orphans, "records of sessions that are lost");
+    lost(orphans, "records of sessions and devices that are lost");
     Ok(salvage)
 }

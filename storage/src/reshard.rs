@@ -12,9 +12,9 @@ use crate::load::{self, Stop};
 use crate::manifest::Manifest;
 use crate::open::{read_alive, sync_directory};
 use crate::store::{Namer, Store, StoreOptions};
-use crate::tables::{GROUP_QUEUED, RETAINED, group_key, read_group_key};
+use crate::tables::{DEVICES, GROUP_QUEUED, RETAINED, group_key, read_group_key};
 use redb::ReadTransaction;
-use shard::{Change, GroupKey, Placement, SessionKey, Time};
+use shard::{Change, DeviceId, GroupKey, Placement, SessionKey, Time};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -285,6 +285,16 @@ impl Mover<'_, '_> {
                 *position = seen.position(target, key, *position)?;
                 target
             }
+            Change::PutDevice { device, .. } => {
+                let target = self.new.device(*device).0;
+                let old = self.old.as_ref().map(|old| old.device(*device).0);
+                if old != Some(shard) && seen.has_device(target, *device)? {
+                    return Ok(None);
+                }
+                target
+            }
+            Change::PutToken { device, .. } => self.new.device(*device).0,
+            Change::PutDeviceSubscription(subscription) => self.new.device(subscription.emitter).0,
             other => unreachable!("a file gives no {other:?}"),
         };
         Ok(Some((usize::from(target), change)))
@@ -313,6 +323,13 @@ impl Seen {
         self.ask(target, |transaction| {
             let table = transaction.open_table(RETAINED)?;
             Ok(table.get(topic.as_bytes())?.is_some())
+        })
+    }
+
+    fn has_device(&self, target: u16, device: DeviceId) -> Result<bool, StoreError> {
+        self.ask(target, |transaction| {
+            let table = transaction.open_table(DEVICES)?;
+            Ok(table.get(&device.0)?.is_some())
         })
     }
 

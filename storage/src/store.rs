@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::header::FileHeader;
 use crate::load::{self, Loaded, QueuePart, Stop, Take};
 use crate::open::{
-    error_of, open_database, read_alive, read_header, sync_directory, write_header,
+    error_of, open_database, read_alive, read_header, sync_directory, upgrade, write_header,
     write_transaction,
 };
 use crate::tables::{META, META_ALIVE};
@@ -74,6 +74,7 @@ impl Store {
             .begin_read()
             .map_err(Stop::from)
             .and_then(|transaction| read_header(&transaction))
+            .and_then(|header| upgrade(&database).map(|()| header))
             .map_err(|stop| error_of(source.name(), watch.failure(), stop))?;
         Ok(Store {
             source,
@@ -155,7 +156,8 @@ impl Store {
 
     /// Gives back all records as *put* changes: sessions, then floors and received QoS 2 messages
     /// by session, subscriptions, seen QoS 2 messages, queues by session and position, retained
-    /// messages, groups' queues by group and position.
+    /// messages, groups' queues by group and position, devices, tokens by device, subscriptions of
+    /// devices by emitter.
     pub fn load(&self, take: &mut Take<'_>) -> Result<Loaded, StoreError> {
         self.read(|transaction| {
             let mut loaded = load::load(transaction, take, &mut |table, error| {

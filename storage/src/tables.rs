@@ -1,12 +1,12 @@
 //! The tables of a file, and the keys of their rows.
 //!
 //! Keys are big-endian numbers and plain bytes, so that the order of the bytes is the order of the
-//! rows, and all rows of a session stand side by side in each table.
+//! rows, and all rows of a session, or of a device, stand side by side in each table.
 
 use crate::records::{BadRecord, Reader, packet_id_of, session_of, text_of};
 use mqtt_v5_codec::PacketId;
 use redb::TableDefinition;
-use shard::{GroupKey, SessionKey};
+use shard::{DeviceId, DeviceSubscription, GroupKey, SessionKey};
 
 /// `format`, `header` and `alive`.
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -27,6 +27,13 @@ pub(crate) const RETAINED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::
 /// Name, filter, position → the message.
 pub(crate) const GROUP_QUEUED: TableDefinition<'_, &[u8], &[u8]> =
     TableDefinition::new("group_queued");
+/// Device → what the Meshblu API keeps of it.
+pub(crate) const DEVICES: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("devices");
+/// Device, token → what the Meshblu API keeps of it.
+pub(crate) const TOKENS: TableDefinition<'_, &[u8; 24], &[u8]> = TableDefinition::new("tokens");
+/// Emitter, subscriber, kind → nothing more.
+pub(crate) const DEVICE_SUBSCRIPTIONS: TableDefinition<'_, &[u8; 33], ()> =
+    TableDefinition::new("device_subscriptions");
 
 /// The row of [`META`] with the format, as four bytes.
 pub(crate) const META_FORMAT: &str = "format";
@@ -174,4 +181,51 @@ pub(crate) fn read_group_key(key: &[u8]) -> Result<(&str, &str, u64), BadRecord>
     let name = text_of(&texts[..end])?;
     let filter = text_of(&texts[end + 1..])?;
     Ok((name, filter, u64::from_be_bytes(*position)))
+}
+
+pub(crate) fn token_key(device: DeviceId, token: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&device.0);
+    key[16..].copy_from_slice(&token.to_be_bytes());
+    key
+}
+
+/// The first and the last row of a device in [`TOKENS`].
+pub(crate) fn token_rows(device: DeviceId) -> [[u8; 24]; 2] {
+    [token_key(device, 0), token_key(device, u64::MAX)]
+}
+
+pub(crate) fn read_token_key(key: &[u8; 24]) -> Result<(DeviceId, u64), BadRecord> {
+    let mut reader = Reader::new(key);
+    Ok((DeviceId(reader.array()?), reader.u64()?))
+}
+
+pub(crate) fn device_subscription_key(subscription: DeviceSubscription) -> [u8; 33] {
+    let mut key = [0; 33];
+    key[..16].copy_from_slice(&subscription.emitter.0);
+    key[16..32].copy_from_slice(&subscription.subscriber.0);
+    key[32] = subscription.kind;
+    key
+}
+
+/// The first and the last row of an emitter in [`DEVICE_SUBSCRIPTIONS`].
+pub(crate) fn device_subscription_rows(emitter: DeviceId) -> [[u8; 33]; 2] {
+    [0, u8::MAX].map(|byte| {
+        device_subscription_key(DeviceSubscription {
+            emitter,
+            subscriber: DeviceId([byte; 16]),
+            kind: byte,
+        })
+    })
+}
+
+pub(crate) fn read_device_subscription_key(
+    key: &[u8; 33],
+) -> Result<DeviceSubscription, BadRecord> {
+    let mut reader = Reader::new(key);
+    Ok(DeviceSubscription {
+        emitter: DeviceId(reader.array()?),
+        subscriber: DeviceId(reader.array()?),
+        kind: reader.u8()?,
+    })
 }

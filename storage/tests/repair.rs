@@ -240,6 +240,11 @@ fn records_that_contradict_each_other_are_found() {
         support::session(2, "twice"),
         support::subscription(3, "a"),
         support::queued(3, 1, &hello),
+        support::device(1),
+        support::token(1, 1),
+        support::device_subscription(1, 2, 3),
+        support::token(2, 1),
+        support::device_subscription(2, 1, 3),
     ];
     store.apply(&[support::commit(1, records)]).unwrap();
     store.close().unwrap();
@@ -248,13 +253,18 @@ fn records_that_contradict_each_other_are_found() {
     assert_eq!(
         report.files[0].findings,
         [
+            "2 records are of a device that is not there; the first: token of \
+             00000000000000000000000000000002",
             "2 records are of a session that is not there; the first: subscription \"a\"",
             "1 sessions are of a client that has another; the first: client \"twice\"",
         ]
     );
     let repaired = repair(parent.path(), NOW).unwrap();
-    assert_eq!(repaired[0].dropped, ["2 records of sessions that are lost"]);
-    assert_eq!(repaired[0].records, 2);
+    assert_eq!(
+        repaired[0].dropped,
+        ["4 records of sessions and devices that are lost"]
+    );
+    assert_eq!(repaired[0].records, 5);
 }
 
 #[test]

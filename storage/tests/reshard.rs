@@ -96,7 +96,7 @@ fn nothing_starts_with_less() {
         }),
         ("is newer than this program", |path| {
             let text = std::fs::read_to_string(path.join("manifest.json")).unwrap();
-            let text = text.replace("\"format\": 1", "\"format\": 2");
+            let text = text.replace("\"format\": 2", "\"format\": 3");
             std::fs::write(path.join("manifest.json"), text).unwrap();
         }),
     ];
@@ -117,16 +117,29 @@ fn nothing_starts_with_less() {
     }
 }
 
+/// As the first version has left it; `open.rs` tests the same of a file.
+#[test]
+fn a_manifest_of_the_first_format_is_taken() {
+    let parent = tempfile::tempdir().unwrap();
+    drop(open(parent.path(), 2).unwrap());
+    let path = parent.path().join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let old = text.replace("\"format\": 2", "\"format\": 1");
+    assert_ne!(old, text);
+    std::fs::write(&path, old).unwrap();
+    assert_eq!(open(parent.path(), 2).unwrap().manifest().shards, 2);
+}
+
 #[test]
 fn a_newer_file_is_refused() {
     // The format is read before anything else of it is believed.
     assert_eq!(
         StoreError::NewerFormat {
             file: "a".to_owned(),
-            format: 2
+            format: 3
         }
         .to_string(),
-        "a has format 2, which is newer than this program (1 is the newest that it knows): use \
+        "a has format 3, which is newer than this program (2 is the newest that it knows): use \
          the version of meshring that has written it"
     );
 }
@@ -136,7 +149,7 @@ fn records_move_with_the_number_of_shards() {
     let parent = tempfile::tempdir().unwrap();
     fill(&open(parent.path(), 1).unwrap(), changes(300));
     let expected = records(&open(parent.path(), 1).unwrap());
-    assert_eq!(expected.len(), 300 * 9, "eight each, and a floor");
+    assert_eq!(expected.len(), 300 * 13, "twelve each, and a floor");
     for shards in [3, 2, 5, 128, 1] {
         let directory = open(parent.path(), shards).unwrap();
         assert_eq!(records(&directory), expected, "{shards} shards");
@@ -279,6 +292,48 @@ fn what_several_files_have_is_brought_together() {
         .collect();
     assert_eq!(jobs, expected);
     assert_eq!(retained, [[owner as u8]]);
+}
+
+/// A device in a file where it does not belong: the rightful one counts, wherever it comes.
+#[test]
+fn the_rightful_device_is_kept() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = open(parent.path(), 3).unwrap();
+    let manifest = *directory.manifest();
+    let id = support::device_id(9);
+    let owner = shard::Placement::new(3, manifest.placement_seed)
+        .device(id)
+        .0;
+    for shard in 0..3_u16 {
+        let mut store = directory
+            .open_store(shard, StoreOptions::default())
+            .unwrap();
+        let put = Change::PutDevice {
+            device: id,
+            record: [shard as u8].as_slice().into(),
+        };
+        store
+            .apply(&[support::commit(
+                1,
+                vec![put, support::token(9, shard.into())],
+            )])
+            .unwrap();
+        store.close().unwrap();
+    }
+    drop(directory);
+    let found = records(&open(parent.path(), 1).unwrap());
+    let mut expected: Vec<String> = (0..3)
+        .map(|n| format!("{:?}", support::token(9, n)))
+        .collect();
+    expected.push(format!(
+        "{:?}",
+        Change::PutDevice {
+            device: id,
+            record: [owner as u8].as_slice().into(),
+        }
+    ));
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -98,6 +98,38 @@ fn a_session_goes_with_all_that_is_its_own() {
 }
 
 #[test]
+fn a_device_goes_with_its_tokens_and_the_subscriptions_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = create(&directory.path().join("a.redb"));
+    let all_of = |number: u128| {
+        let mut changes = vec![
+            support::device(number),
+            support::token(number, 0),
+            support::token(number, u64::MAX),
+        ];
+        changes.extend([0, 5, u128::MAX].into_iter().flat_map(|subscriber| {
+            [0, u8::MAX].map(|kind| support::device_subscription(number, subscriber, kind))
+        }));
+        changes
+    };
+    let others: Vec<Change> = [4, 6, u128::MAX].into_iter().flat_map(all_of).collect();
+    store.apply(&[commit(1, others)]).unwrap();
+    let expected = records(&store);
+    store.apply(&[commit(2, all_of(5))]).unwrap();
+    assert_eq!(records(&store).len(), expected.len() + 9);
+    let removal = Change::RemoveDevice {
+        device: support::device_id(5),
+    };
+    store.apply(&[commit(3, vec![removal.clone()])]).unwrap();
+    assert_eq!(records(&store), expected);
+    // Registered again in the same group: what was said before counts no more.
+    let again = vec![removal, support::device(5)];
+    let both = [commit(4, all_of(5)), commit(5, again)];
+    store.apply(&both).unwrap();
+    assert_eq!(records(&store).len(), expected.len() + 1);
+}
+
+#[test]
 fn the_floor_outlives_what_raised_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");

@@ -182,6 +182,7 @@ impl Data {
         Ok(Made {
             handler: shard,
             store: Some(Box::new(Kept::new(number, worker))),
+            helpers: None,
         })
     }
 }

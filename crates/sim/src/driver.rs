@@ -5,6 +5,7 @@
 //! carried out in order, and new output is taken.
 
 use crate::chance::Chance;
+use crate::helpers::Helpers;
 use crate::history::brief;
 use crate::keep::{Keep, Load};
 use crate::link::{LinkId, Place};
@@ -51,6 +52,8 @@ pub struct Station {
     pub(crate) settled_at: Time,
     /// Where its commits go, if anything is kept.
     pub(crate) keep: Option<Keep>,
+    /// Where its slow work goes.
+    helpers: Helpers,
     /// It has told the others what it recovered.
     pub(crate) is_ready: bool,
 }
@@ -122,6 +125,7 @@ impl Station {
             ticks: (now, 0),
             settled_at: now,
             keep: None,
+            helpers: Helpers::default(),
             is_ready: false,
         }
     }
@@ -248,6 +252,11 @@ impl World {
                 let delay_us = self.commit_delay();
                 self.schedule(delay_us, What::Loaded(shard));
             }
+            Effect::Compute(compute) => {
+                self.stations[shard.index()].helpers.submit(compute);
+                let delay_us = self.commit_delay();
+                self.schedule(delay_us, What::Computed(shard));
+            }
             Effect::Ready => self.ready(shard),
             Effect::Log { level, text } => {
                 self.say(format_args!("shard {} logs {level:?}: {text}", shard.0));
@@ -270,6 +279,15 @@ impl World {
             self.plan.commit_us
         };
         self.chance.delay(max) + 1
+    }
+
+    /// A helper has something to say.
+    pub(crate) fn compute(&mut self, shard: ShardId) -> Result<()> {
+        let helpers = &mut self.stations[shard.index()].helpers;
+        if let Some((id, outcome)) = helpers.answer(&mut self.chance) {
+            self.handle(shard, Event::Computed { id, outcome });
+        }
+        self.turn(shard)
     }
 
     /// A store has something to say.

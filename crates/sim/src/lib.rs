@@ -9,6 +9,7 @@ pub mod crash;
 pub mod delivery;
 pub mod disk;
 pub mod driver;
+pub mod helpers;
 pub mod history;
 pub mod keep;
 pub mod ledger;

@@ -1,10 +1,10 @@
 //! What is kept of one shard: the plain reading of `shard::Change`, as ordered maps.
 
 use shard::{
-    Change, GroupKey, Message, MessageView, OVER, Placement, ShardId, StoredQueued, StoredSession,
-    StoredSubscription, Time,
+    Change, DeviceId, DeviceSubscription, GroupKey, Message, MessageView, OVER, Placement, ShardId,
+    StoredQueued, StoredSession, StoredSubscription, Time,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A group's name and filter, and a place in its queue.
@@ -22,6 +22,9 @@ pub struct Records {
     queued: BTreeMap<(u64, u64), StoredQueued>,
     retained: BTreeMap<String, Arc<Message>>,
     groups: BTreeMap<GroupRow, (Arc<GroupKey>, Arc<Message>)>,
+    devices: BTreeMap<DeviceId, Arc<[u8]>>,
+    tokens: BTreeMap<(DeviceId, u64), Box<[u8]>>,
+    device_subscriptions: BTreeSet<DeviceSubscription>,
     /// When the last commit was made.
     pub alive: Option<Time>,
 }
@@ -103,6 +106,26 @@ impl Records {
             Change::RemoveGroupQueued { key, position } => {
                 self.groups.remove(&group_row(key, *position));
             }
+            Change::PutDevice { device, record } => {
+                self.devices.insert(*device, Arc::clone(record));
+            }
+            Change::RemoveDevice { device } => self.remove_device(*device),
+            Change::PutToken {
+                device,
+                token,
+                record,
+            } => {
+                self.tokens.insert((*device, *token), record.clone());
+            }
+            Change::RemoveToken { device, token } => {
+                self.tokens.remove(&(*device, *token));
+            }
+            Change::PutDeviceSubscription(subscription) => {
+                self.device_subscriptions.insert(*subscription);
+            }
+            Change::RemoveDeviceSubscription(subscription) => {
+                self.device_subscriptions.remove(subscription);
+            }
         }
     }
 
@@ -121,6 +144,13 @@ impl Records {
         self.subscriptions.retain(|(session, _), _| *session != key);
         self.seen.retain(|(session, _, _), _| *session != key);
         self.queued.retain(|(session, _), _| *session != key);
+    }
+
+    fn remove_device(&mut self, device: DeviceId) {
+        self.devices.remove(&device);
+        self.tokens.retain(|(owner, _), _| *owner != device);
+        let subscriptions = &mut self.device_subscriptions;
+        subscriptions.retain(|subscription| subscription.emitter != device);
     }
 
     /// All records as *put* changes, in the order in which a shard recovers from them.
@@ -171,7 +201,30 @@ impl Records {
         all.extend(queued.map(|q| Change::PutQueued(Box::new(q))));
         all.extend(retained);
         all.extend(groups);
+        all.extend(self.device_changes());
         all
+    }
+
+    fn device_changes(&self) -> impl Iterator<Item = Change> {
+        let devices = self
+            .devices
+            .iter()
+            .map(|(device, record)| Change::PutDevice {
+                device: *device,
+                record: Arc::clone(record),
+            });
+        let tokens = self
+            .tokens
+            .iter()
+            .map(|((device, token), record)| Change::PutToken {
+                device: *device,
+                token: *token,
+                record: record.clone(),
+            });
+        let subscriptions = self.device_subscriptions.iter();
+        devices
+            .chain(tokens)
+            .chain(subscriptions.map(|one| Change::PutDeviceSubscription(*one)))
     }
 
     /// Part of a session's queue, as `shard::Effect::Load` asks for it.
@@ -209,6 +262,10 @@ impl Records {
             let home = match &change {
                 Change::PutRetained { message } => placement.retained(message.view().topic),
                 Change::PutGroupQueued { key, .. } => placement.group(&key.name, &key.filter),
+                Change::PutDevice { device, .. } | Change::PutToken { device, .. } => {
+                    placement.device(*device)
+                }
+                Change::PutDeviceSubscription(one) => placement.device(one.emitter),
                 other => session_of(other).map_or(ShardId(0), |key| homes[&key]),
             };
             new[home.index()].apply(&change);

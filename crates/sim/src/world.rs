@@ -64,6 +64,8 @@ pub enum What {
     Tick(ShardId),
     /// A commit of a shard gets durable.
     Committed(ShardId),
+    /// A helper of a shard has an answer.
+    Computed(ShardId),
     /// A shard is given messages of a queue.
     Loaded(ShardId),
     /// The process starts again.
@@ -267,6 +269,7 @@ impl World {
             What::Turn(shard) => self.turn_lanes(shard)?,
             What::Tick(shard) => self.tick(shard)?,
             What::Committed(shard) => self.tell(shard, true)?,
+            What::Computed(shard) => self.compute(shard)?,
             What::Loaded(shard) => self.tell(shard, false)?,
             What::Start => self.start()?,
             What::Wake { client, wake, turn } => return Ok(Some(Some((client, wake, turn)))),

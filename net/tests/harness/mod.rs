@@ -164,6 +164,7 @@ pub fn serve_stored(
         Ok(Made {
             handler: Scripted::new(script),
             store: Some(store),
+            helpers: None,
         })
     });
     run(made)

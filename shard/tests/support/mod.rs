@@ -20,6 +20,7 @@
 
 pub mod bytes;
 mod client;
+pub mod computes;
 pub mod packets;
 pub mod store;
 mod world;

@@ -1,10 +1,10 @@
 //! What a shard has committed, as maps: the store that every other must be equal to.
 
 use shard::{
-    Change, Commit, GroupKey, Message, OVER, SessionKey, StoredQueued, StoredSession,
-    StoredSubscription, Time,
+    Change, Commit, DeviceId, DeviceSubscription, GroupKey, Message, OVER, SessionKey,
+    StoredQueued, StoredSession, StoredSubscription, Time,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Share name, filter, position.
@@ -22,6 +22,9 @@ pub struct ModelStore {
     queued: BTreeMap<(SessionKey, u64), StoredQueued>,
     retained: BTreeMap<String, Arc<Message>>,
     group_queued: BTreeMap<GroupPlace, (Arc<GroupKey>, Arc<Message>)>,
+    devices: BTreeMap<DeviceId, Arc<[u8]>>,
+    tokens: BTreeMap<(DeviceId, u64), Box<[u8]>>,
+    device_subscriptions: BTreeSet<DeviceSubscription>,
 }
 
 impl ModelStore {
@@ -111,6 +114,31 @@ impl ModelStore {
                 let at = (key.name.clone(), key.filter.clone(), position);
                 self.group_queued.remove(&at);
             }
+            Change::PutDevice { device, record } => {
+                self.devices.insert(device, record);
+            }
+            Change::RemoveDevice { device } => {
+                self.devices.remove(&device);
+                self.tokens.retain(|key, _| key.0 != device);
+                self.device_subscriptions
+                    .retain(|subscription| subscription.emitter != device);
+            }
+            Change::PutToken {
+                device,
+                token,
+                record,
+            } => {
+                self.tokens.insert((device, token), record);
+            }
+            Change::RemoveToken { device, token } => {
+                self.tokens.remove(&(device, token));
+            }
+            Change::PutDeviceSubscription(subscription) => {
+                self.device_subscriptions.insert(subscription);
+            }
+            Change::RemoveDeviceSubscription(subscription) => {
+                self.device_subscriptions.remove(&subscription);
+            }
         }
     }
 
@@ -157,6 +185,21 @@ impl ModelStore {
                 message: Arc::clone(message),
             });
         }
+        for (device, record) in &self.devices {
+            records.push(Change::PutDevice {
+                device: *device,
+                record: Arc::clone(record),
+            });
+        }
+        for ((device, token), record) in &self.tokens {
+            records.push(Change::PutToken {
+                device: *device,
+                token: *token,
+                record: record.clone(),
+            });
+        }
+        let subscriptions = self.device_subscriptions.iter();
+        records.extend(subscriptions.map(|one| Change::PutDeviceSubscription(*one)));
         records
     }
 

@@ -1,6 +1,6 @@
 //! The driver of every shard, in one thread and in virtual time.
 
-use super::{Client, Version, client::ClientState, store::ModelStore};
+use super::{Client, Version, client::ClientState, computes, store::ModelStore};
 use shard::{
     Anonymous, Close, Commit, Config, ConnectionId, Durability, DurabilityMode, Effect, Effects,
     Event, Frame, Lane, Limits, Listener, Shard, ShardId, Span, Time,
@@ -68,6 +68,7 @@ impl World {
             events: 0,
             is_checked: true,
             is_slow: false,
+            called: Vec::new(),
         };
         World {
             inner: Rc::new(RefCell::new(inner)),
@@ -307,6 +308,8 @@ pub struct Inner {
     is_checked: bool,
     /// Commits wait for [`World::commit`].
     is_slow: bool,
+    /// Webhooks that were called.
+    pub called: Vec<shard::Webhook>,
 }
 
 impl Inner {
@@ -475,6 +478,10 @@ impl Inner {
                     self.cores[core].store.apply(commit);
                     self.handle(core, Event::Committed { sequence });
                 }
+            }
+            for compute in std::mem::take(&mut self.cores[core].computes) {
+                let (id, outcome) = computes::answer(compute, &mut self.called);
+                self.handle(core, Event::Computed { id, outcome });
             }
             if !self.fill_rings(core) {
                 break;

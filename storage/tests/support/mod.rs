@@ -5,8 +5,9 @@
 use mqtt_v5_codec::{PacketId, QoS, SubscriptionOptions};
 use proptest::prelude::*;
 use shard::{
-    Change, Commit, Delivery, GroupKey, Message, MessageView, SessionKey, Step, StoredQueued,
-    StoredSession, StoredSubscription, StoredWill, SubscriptionIds, Time,
+    Change, Commit, Delivery, DeviceId, DeviceSubscription, GroupKey, Message, MessageView,
+    SessionKey, Step, StoredQueued, StoredSession, StoredSubscription, StoredWill, SubscriptionIds,
+    Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,6 +82,33 @@ pub fn queued(key: u64, position: u64, message: &Arc<Message>) -> Change {
     }))
 }
 
+pub fn device_id(number: u128) -> DeviceId {
+    DeviceId(number.to_be_bytes())
+}
+
+pub fn device(number: u128) -> Change {
+    Change::PutDevice {
+        device: device_id(number),
+        record: number.to_le_bytes().as_slice().into(),
+    }
+}
+
+pub fn token(device: u128, token: u64) -> Change {
+    Change::PutToken {
+        device: device_id(device),
+        token,
+        record: token.to_le_bytes().as_slice().into(),
+    }
+}
+
+pub fn device_subscription(emitter: u128, subscriber: u128, kind: u8) -> Change {
+    Change::PutDeviceSubscription(DeviceSubscription {
+        emitter: device_id(emitter),
+        subscriber: device_id(subscriber),
+        kind,
+    })
+}
+
 /// All records of a store, as text.
 pub fn records(store: &Store) -> Vec<String> {
     let mut records = Vec::new();
@@ -151,6 +179,24 @@ impl Model {
             Change::RemoveGroupQueued { key, position } => {
                 self.rows.remove(&(6, group(key, *position)));
             }
+            Change::PutDevice { device, .. } => {
+                self.rows.insert((7, device.0.to_vec()), text());
+            }
+            Change::RemoveDevice { device } => self
+                .rows
+                .retain(|(table, row), _| *table < 7 || !row.starts_with(&device.0)),
+            Change::PutToken { device, token, .. } => {
+                self.rows.insert((8, token_row(*device, *token)), text());
+            }
+            Change::RemoveToken { device, token } => {
+                self.rows.remove(&(8, token_row(*device, *token)));
+            }
+            Change::PutDeviceSubscription(one) => {
+                self.rows.insert((9, device_subscription_row(one)), text());
+            }
+            Change::RemoveDeviceSubscription(one) => {
+                self.rows.remove(&(9, device_subscription_row(one)));
+            }
         }
     }
 
@@ -189,6 +235,14 @@ impl Model {
 
 fn key(session: SessionKey, rest: &[u8]) -> Vec<u8> {
     [&session.0.to_be_bytes(), rest].concat()
+}
+
+fn token_row(device: DeviceId, token: u64) -> Vec<u8> {
+    [device.0.as_slice(), &token.to_be_bytes()].concat()
+}
+
+fn device_subscription_row(one: &DeviceSubscription) -> Vec<u8> {
+    [&one.emitter.0, &one.subscriber.0, [one.kind].as_slice()].concat()
 }
 
 fn seen(publisher: SessionKey, packet_id: PacketId) -> Vec<u8> {
@@ -403,6 +457,43 @@ fn any_removal() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Few, so that they meet; the first and the last of all, too.
+fn any_device() -> impl Strategy<Value = DeviceId> {
+    prop_oneof![Just(0), Just(1), Just(2), Just(u128::MAX)].prop_map(device_id)
+}
+
+fn any_device_subscription() -> impl Strategy<Value = DeviceSubscription> {
+    (any_device(), any_device(), any::<u8>()).prop_map(|(emitter, subscriber, kind)| {
+        DeviceSubscription {
+            emitter,
+            subscriber,
+            kind,
+        }
+    })
+}
+
+fn any_device_change() -> impl Strategy<Value = Change> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![
+        3 => (any_device(), bytes()).prop_map(|(device, record)| Change::PutDevice {
+            device,
+            record: record.into(),
+        }),
+        1 => any_device().prop_map(|device| Change::RemoveDevice { device }),
+        3 => (any_device(), position(), bytes()).prop_map(|(device, token, record)| {
+            Change::PutToken {
+                device,
+                token,
+                record: record.into(),
+            }
+        }),
+        1 => (any_device(), position())
+            .prop_map(|(device, token)| Change::RemoveToken { device, token }),
+        3 => any_device_subscription().prop_map(Change::PutDeviceSubscription),
+        1 => any_device_subscription().prop_map(Change::RemoveDeviceSubscription),
+    ]
+}
+
 pub fn any_change() -> impl Strategy<Value = Change> {
-    prop_oneof![3 => any_put(), 2 => any_removal()]
+    prop_oneof![3 => any_put(), 2 => any_removal(), 2 => any_device_change()]
 }

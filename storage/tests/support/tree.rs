@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::{DataDirectory, Move, NewDirectory, StoreError, StoreOptions};
 
-use crate::support::{commit, message, queued, session, subscription};
+use crate::support::{
+    commit, device, device_subscription, message, queued, session, subscription, token,
+};
 
 pub const NEW: NewDirectory = NewDirectory {
     id: 0xFEED_0000_0000_0001,
@@ -72,6 +74,11 @@ pub fn changes(clients: u64) -> Vec<Change> {
             position: n,
             message: hello,
         });
+        let number = u128::from(key);
+        changes.push(device(number));
+        changes.push(token(number, 0));
+        changes.push(token(number, n));
+        changes.push(device_subscription(number, 1, (n % 8) as u8));
     }
     changes
 }
@@ -139,6 +146,10 @@ fn home(
         | Change::PutSeen { session, .. } => homes[session],
         Change::PutRetained { message } => placement.retained(message.view().topic),
         Change::PutGroupQueued { key, .. } => placement.group(&key.name, &key.filter),
+        Change::PutDevice { device, .. } | Change::PutToken { device, .. } => {
+            placement.device(*device)
+        }
+        Change::PutDeviceSubscription(one) => placement.device(one.emitter),
         other => panic!("{other:?}"),
     }
 }
