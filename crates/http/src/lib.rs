@@ -25,7 +25,7 @@ pub use head::{Body, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadError, parse_head};
 pub use response::{
     Response, json_error, reason_phrase, write_continue, write_json_error, write_options,
 };
-pub use stream::{BodyStream, EVENT_STREAM};
+pub use stream::{BodyStream, EVENT_STREAM, write_event};
 pub use target::{PAIRS_MAX, Pair, SEGMENTS_MAX, TargetError, pairs, segments, write_encoded};
 pub use upgrade::{Upgrade, upgrade, write_switching_protocols};
 pub use websocket::{Decoder, WsError, WsEvent};

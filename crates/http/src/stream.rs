@@ -57,16 +57,22 @@ impl BodyStream {
     }
 
     /// Appends a server-sent event that has nothing but data. Lines become one field each.
-    pub fn write_event(self, out: &mut Vec<u8>, data: &str) {
-        if !data.contains(['\n', '\r']) {
-            return self.write(out, &[b"data: ", data.as_bytes(), b"\n\n"]);
+    pub fn write_event(self, out: &mut Vec<u8>, data: &[u8]) {
+        if !data.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            return self.write(out, &[b"data: ", data, b"\n\n"]);
         }
-        let mut fields = String::with_capacity(data.len() + 32);
-        for line in data.split("\r\n").flat_map(|part| part.split(['\n', '\r'])) {
-            fields.extend(["data: ", line, "\n"]);
+        let mut fields = Vec::with_capacity(data.len() + 32);
+        let mut is_after_return = false;
+        fields.extend_from_slice(b"data: ");
+        for &byte in data {
+            match byte {
+                b'\n' if is_after_return => {} // They are one end of a line.
+                b'\n' | b'\r' => fields.extend_from_slice(b"\ndata: "),
+                _ => fields.push(byte),
+            }
+            is_after_return = byte == b'\r';
         }
-        fields.push('\n');
-        self.write(out, &[fields.as_bytes()]);
+        self.write(out, &[&fields, b"\n\n"]);
     }
 
     /// Appends an empty comment, which receivers ignore: a sign of life, for proxies that close
@@ -81,6 +87,11 @@ impl BodyStream {
             out.extend_from_slice(b"0\r\n\r\n");
         }
     }
+}
+
+/// [`BodyStream::write_event`] for a client that knows chunks.
+pub fn write_event(out: &mut Vec<u8>, data: &[u8]) {
+    BodyStream { is_chunked: true }.write_event(out, data);
 }
 
 #[cfg(test)]
@@ -107,12 +118,12 @@ mod tests {
     #[test]
     fn events_are_fields_with_an_empty_line_behind() {
         let data = r#"{"event":"message"}"#;
-        let text = seen(|stream, out| stream.write_event(out, data));
+        let text = seen(|stream, out| stream.write_event(out, data.as_bytes()));
         assert_eq!(text, "data: {\"event\":\"message\"}\n\n");
-        let text = seen(|stream, out| stream.write_event(out, "a\nb\r\nc\rd"));
+        let text = seen(|stream, out| stream.write_event(out, b"a\nb\r\nc\rd"));
         assert_eq!(text, "data: a\ndata: b\ndata: c\ndata: d\n\n");
         assert_eq!(
-            seen(|stream, out| stream.write_event(out, "")),
+            seen(|stream, out| stream.write_event(out, b"")),
             "data: \n\n"
         );
         assert_eq!(seen(BodyStream::write_event_comment), ":\n\n");
