@@ -7,14 +7,16 @@ use crate::upkeep::arguments::{
     RepairArguments, RestoreArguments,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cli::pages::{COMPLETIONS_NOTES, CompletionsArguments, MAN_NOTES, ManArguments};
+use cli::{ClientCommand, Connection};
 use net::Tuning;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Port of MQTT over TCP.
 const MQTT_PORT: u16 = 1_883;
-/// Port of HTTP and WebSocket.
-const HTTP_PORT: u16 = 8_080;
+/// Port of HTTP and WebSocket: where the clients of FreshBlu and ours look without a word.
+const HTTP_PORT: u16 = 3_000;
 /// Where durable state is, without a word.
 pub const DATA: &str = "/var/lib/meshring";
 /// The same with `--dev`.
@@ -25,10 +27,11 @@ const DATA_DEV: &str = "./data";
 #[command(
     name = "meshring",
     version = env!("MESHRING_VERSION"),
-    about = "A broker for fleets of devices: MQTT 3.1, 3.1.1 and 5 over TCP and WebSocket",
+    about = "A broker for fleets of devices: MQTT 3.1, 3.1.1 and 5 over TCP and WebSocket, and its client",
     after_help = "Try it:  meshring serve --dev\n\
                   then:    mosquitto_sub -t 'garden/#' -v\n\
-                  and:     mosquitto_pub -t garden/pond -m 17.5",
+                  and:     mosquitto_pub -t garden/pond -m 17.5\n\
+                  Devices: meshring register --type sensor && meshring whoami",
     arg_required_else_help = true
 )]
 pub struct Arguments {
@@ -37,6 +40,9 @@ pub struct Arguments {
     /// it is `info`
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
+    /// For the commands of the client, which also take it themselves.
+    #[command(flatten)]
+    pub connection: Connection,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -60,6 +66,15 @@ pub enum Command {
     /// Make damaged files usable again with what can still be read
     #[command(after_long_help = REPAIR_NOTES)]
     Repair(RepairArguments),
+    /// The commands that speak to a server.
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Write completions for a shell
+    #[command(after_long_help = COMPLETIONS_NOTES)]
+    Completions(CompletionsArguments),
+    /// Write the manual
+    #[command(after_long_help = MAN_NOTES)]
+    Man(ManArguments),
 }
 
 const SERVE_NOTES: &str = "\
@@ -120,7 +135,7 @@ pub struct ServeArguments {
     pub mqtt: Vec<SocketAddr>,
 
     /// Listen for HTTP and for MQTT over WebSocket (several times allowed; port 0 picks a free
-    /// one) [default: 127.0.0.1:8080 with --dev, else 0.0.0.0:8080]
+    /// one) [default: 127.0.0.1:3000 with --dev, else 0.0.0.0:3000]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub http: Vec<SocketAddr>,
 
@@ -204,6 +219,16 @@ pub enum Driver {
     Epoll,
 }
 
+impl Arguments {
+    /// Why the command line makes no sense although each word of it does.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let is_for_client = matches!(self.command, Command::Client(_));
+        let has_connection = self.connection != Connection::default();
+        (has_connection && !is_for_client)
+            .then_some("flags about server and credentials are for the commands of the client")
+    }
+}
+
 impl ServeArguments {
     /// The directory for what is kept: as given, or the default.
     pub fn data_directory(&self) -> PathBuf {
@@ -273,11 +298,23 @@ mod tests {
                 .join(" ")
         };
         assert_eq!(text(serve("--dev").mqtt_addresses()), "127.0.0.1:1883");
-        assert_eq!(text(serve("--dev").http_addresses()), "127.0.0.1:8080");
+        assert_eq!(text(serve("--dev").http_addresses()), "127.0.0.1:3000");
         assert_eq!(text(serve("").mqtt_addresses()), "0.0.0.0:1883");
-        assert_eq!(text(serve("").http_addresses()), "0.0.0.0:8080");
+        assert_eq!(text(serve("").http_addresses()), "0.0.0.0:3000");
         let given = serve("--dev --mqtt 0.0.0.0:1 --mqtt [::1]:2");
         assert_eq!(text(given.mqtt_addresses()), "0.0.0.0:1 [::1]:2");
+    }
+
+    #[test]
+    fn client_flags_are_for_client_commands() {
+        let parse = |line: &str| {
+            let words = ["meshring"].into_iter().chain(line.split_whitespace());
+            Arguments::try_parse_from(words).unwrap()
+        };
+        assert_eq!(parse("-U a whoami -T b").contradiction(), None);
+        assert!(parse("-U a serve").contradiction().is_some());
+        let whoami = ["meshring", "serve", "-U", "a"];
+        assert!(Arguments::try_parse_from(whoami).is_err());
     }
 
     #[test]

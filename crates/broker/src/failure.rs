@@ -96,7 +96,7 @@ mod tests {
         );
         let line = "meshring serve --dev";
         check(line, in_use("127.0.0.1:1883"), &["(the default of --mqtt)"]);
-        check(line, in_use("127.0.0.1:8080"), &["(the default of --http)"]);
+        check(line, in_use("127.0.0.1:3000"), &["(the default of --http)"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What other programs may rely on: one line on stdout per listener (`mqtt 127.0.0.1:1883`),
 //! written once all listeners are open; everything else goes to stderr. Exit code 0 after a
 //! graceful stop, 1 after an error, 2 for a command line that makes no sense, 3 for a check that
-//! has found damage.
+//! has found damage. The commands of the client have their own, in `cli::Failure`.
 
 mod arguments;
 mod control;
@@ -19,7 +19,8 @@ mod serve;
 mod upkeep;
 
 use arguments::{Arguments, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use std::io::stdout;
 use std::process::ExitCode;
 
 // Shards free what other shards allocated; this allocator gives every thread a heap of its own
@@ -28,7 +29,16 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Arguments { log, command } = Arguments::parse();
+    let arguments = Arguments::parse();
+    if let Some(contradiction) = arguments.contradiction() {
+        eprintln!("meshring: {contradiction}");
+        return ExitCode::from(2);
+    }
+    let Arguments {
+        log,
+        connection,
+        command,
+    } = arguments;
     if let Err(error) = logs::start(log.as_deref()) {
         eprintln!("meshring: {error:#}");
         return ExitCode::from(2);
@@ -55,6 +65,18 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => upkeep::restore(&arguments),
         Command::Check(arguments) => upkeep::check(&arguments),
         Command::Repair(arguments) => upkeep::repair(&arguments),
+        Command::Client(command) => return cli::run(command, connection),
+        Command::Completions(arguments) => {
+            cli::pages::completions(Arguments::command(), arguments.shell, &mut stdout())
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Into::into)
+        }
+        Command::Man(arguments) => {
+            let directory = arguments.directory.as_deref();
+            cli::pages::manual(Arguments::command(), directory, &mut stdout())
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Into::into)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("meshring: {error:#}");

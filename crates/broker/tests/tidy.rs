@@ -42,6 +42,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "meshring-storage",
             "meshring-net",
             "meshring-cluster",
+            "meshring-cli",
         ],
         PURE_BELOW_SHARD,
     ),
