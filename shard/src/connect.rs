@@ -2,10 +2,13 @@
 
 use crate::connection::{AliasesOut, Stage};
 use crate::map::map_with_seed;
+use crate::mesh::mqtt::{Claim, claimed_device};
 use crate::message::{MessageView, Publisher};
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
-use crate::{Anonymous, Close, ConnectionId, Effects, SessionId, SessionKey, ShardId, Span, topic};
+use crate::{
+    Anonymous, Close, ConnectionId, DeviceId, Effects, SessionId, SessionKey, ShardId, Span, topic,
+};
 use mqtt_v5_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
@@ -18,6 +21,8 @@ pub(crate) enum Admission {
     Here,
     /// The session lives on another shard, which will read this packet again.
     Elsewhere,
+    /// The client's token is looked at; the packet will be read again.
+    Later,
 }
 
 /// A client's session.
@@ -60,6 +65,16 @@ impl Shard {
         if home != self.config.shard {
             self.connection_mut(id).expect("alive").stage = Stage::Leaving(home);
             return Admission::Elsewhere;
+        }
+        let device = match self.claim(id, connect, effects) {
+            Claim::Pending => return Admission::Later,
+            Claim::Nothing => None,
+            Claim::Verified(device) => Some(device),
+        };
+        if !self.may_have(client_id, device) {
+            let detail = "this client identifier is another device's";
+            self.refuse(id, ReasonCode::NotAuthorized, detail, effects);
+            return Admission::Here;
         }
         let known = self.clients.find(client_id, &self.sessions).is_some();
         if !known && self.sessions.len() >= self.config.limits.sessions_max {
@@ -125,6 +140,9 @@ impl Shard {
             Anonymous::Loopback => is_loopback,
             Anonymous::Deny => false,
         };
+        if claimed_device(connect).is_some() {
+            return self.admit_will(connect); // If its token is right.
+        }
         if !is_allowed && connect.user_name.is_some() {
             return Err((BadUserNameOrPassword, "no such user"));
         }
@@ -142,6 +160,12 @@ impl Shard {
             // 3.1 asks for 1 to 23 characters. More are served; none is not.
             return Err((ClientIdentifierNotValid, "the client identifier is empty"));
         }
+        self.admit_will(connect)
+    }
+
+    /// Whether a client's will could be published; the reason if not.
+    fn admit_will(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+        use ReasonCode::*;
         if let Some(will) = &connect.will {
             if topic::levels(will.topic) > self.config.limits.topic_levels_max {
                 return Err((TopicNameInvalid, "the will's topic has too many levels"));
@@ -156,6 +180,18 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Whether a client that is this device, or none, may have the session of an identifier. What a
+    /// device had is its own, and the UUID of a device is nobody else's identifier.
+    fn may_have(&self, client_id: &str, device: Option<DeviceId>) -> bool {
+        let named = DeviceId::parse(client_id).filter(|_| client_id.len() == 36);
+        if device.is_some() && named.is_some() && named != device {
+            return false;
+        }
+        let index = self.clients.find(client_id, &self.sessions);
+        let had_by = index.and_then(|index| self.sessions.at(index).device.as_deref());
+        had_by.is_none_or(|had_by| Some(*had_by) == device)
     }
 
     /// An identifier that lives on this shard, so that the connection need not move.
@@ -210,8 +246,10 @@ impl Shard {
         let asked_s = asked_expiry_s(connect);
         let keep_alive_s = limits.keep_alive_s(connect.keep_alive_s);
         let receive_maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        let device = self.mesh.identity(id).map(|identity| identity.device);
         let live = self.sessions.at_mut(session.index);
         live.connection = Some(id);
+        live.device = device.map(Box::new);
         live.expiry_s = asked_s.min(limits.session_expiry_max_s);
         live.expires = None;
         if let Some(timer) = live.timer.take() {

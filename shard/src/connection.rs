@@ -4,6 +4,7 @@
 //! connect timeout or for keep-alive. `partial` is bounded by one packet plus one receive.
 
 use crate::map::Map;
+use crate::mesh::socket::Verb;
 use crate::shard::pause;
 use crate::timers::TimerId;
 use crate::{Listener, SessionId, ShardId, Time};
@@ -18,6 +19,8 @@ pub enum Stage {
     Http,
     /// CONNECT is expected.
     AwaitConnect,
+    /// A WebSocket of FreshBlu's kind.
+    Socket,
     /// CONNECT has come, and belongs to this other shard.
     Leaving(ShardId),
     /// CONNECT has been accepted.
@@ -60,6 +63,8 @@ pub struct Connection {
 pub struct Extra {
     /// MQTT is carried in WebSocket frames.
     pub websocket: Option<WebSocket>,
+    /// The frame of a FreshBlu socket that waits for its answer.
+    pub socket_call: Option<Verb>,
     /// Topics that the client gave an alias; index is alias minus one. [MQTT-3.3.2-8]
     pub aliases_in: Vec<Option<Box<str>>>,
     /// Aliases that we gave topics.
@@ -111,7 +116,7 @@ impl Connection {
     pub fn session(&self) -> Option<SessionId> {
         match self.stage {
             Stage::Open(session) => Some(session),
-            Stage::Http | Stage::AwaitConnect | Stage::Leaving(_) => None,
+            Stage::Http | Stage::AwaitConnect | Stage::Socket | Stage::Leaving(_) => None,
         }
     }
 

@@ -76,6 +76,32 @@ counters! {
     sessions_expired,
     /// Sockets accepted.
     sockets_accepted,
+    /// Requests of the Meshblu API that were served.
+    mesh_calls,
+    /// Requests of the Meshblu API that were refused, but for those below.
+    mesh_refused,
+    /// Requests without valid credentials.
+    mesh_unauthorized,
+    /// Requests beyond a device's rate limit.
+    mesh_rate_limited,
+    /// Requests refused because too many were under way.
+    mesh_busy,
+    /// Messages that devices have sent.
+    mesh_messages,
+    /// Events written to sockets and streams.
+    mesh_delivered,
+    /// Deliveries that a whitelist denied.
+    mesh_denied,
+    /// Events dropped because a socket's output was full.
+    dropped_output_full,
+    /// Webhooks that were called with success.
+    webhooks_sent,
+    /// Webhooks that failed, or were not called because too much waited.
+    webhooks_failed,
+    /// Gauge: devices.
+    devices,
+    /// Gauge: devices with a connection.
+    devices_online,
     /// Gauge: connections that are open, MQTT or not.
     connections,
     /// Gauge: clients connected.

@@ -12,7 +12,7 @@ use crate::pending::{Outcome, Ticket};
 use crate::session::Session;
 use crate::shard::{STEPS_PER_TICK, Shard};
 use crate::subscriptions::Grant;
-use crate::{ConnectionId, Effects, SessionId};
+use crate::{ConnectionId, DeviceId, Effects, SessionId, topic};
 use http::Opcode;
 use mqtt_v5_codec::{
     Layout, Outgoing, PacketId, QoS, SubscriptionOptions, Version, encode_publish,
@@ -120,15 +120,25 @@ impl Shard {
         let me = self.config.shard;
         let publisher = lazy.view.publisher;
         let sessions = &self.sessions;
+        let is_private = publisher == Some(Publisher::MESH);
+        let device = is_private
+            .then(|| topic::device_uuid(lazy.view.topic))
+            .flatten()
+            .map(DeviceId);
         self.subscriptions.for_each_match(lazy.view.topic, |entry| {
             filters += usize::from(!entry.subscribers.is_empty());
             entry.subscribers.for_each(|session, grant| {
                 let recipient = Recipient { session, grant };
+                if is_private && sessions.at(session).device.as_deref() != device.as_ref() {
+                    return;
+                }
                 if !grant.options().no_local || !is_own(sessions, me, publisher, session) {
                     recipients.push(recipient);
                 }
             });
-            if let Some(more) = &entry.groups {
+            if let Some(more) = &entry.groups
+                && !is_private
+            {
                 groups.extend_from_slice(more);
             }
         });

@@ -9,6 +9,7 @@
 //! other shards wait here. Bounded: beyond `commit_bytes_max` in a batch, publishers are not read;
 //! answers by the credits of those who asked.
 
+use crate::mesh::ask::Told;
 use crate::outbound::{Delivery, Kept, Step};
 use crate::{
     Answer, Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey,
@@ -388,6 +389,8 @@ fn weight(change: &Change) -> usize {
             session.client_id.len() + session.will.as_ref().map_or(0, |will| will.message.bytes())
         }
         Change::PutSubscription(subscription) => subscription.filter.len(),
+        Change::PutDevice { record, .. } => record.len(),
+        Change::PutToken { record, .. } => record.len(),
         _ => 0,
     };
     content + 128
@@ -429,6 +432,7 @@ impl crate::Shard {
         self.durable.is_stalled = true;
         self.counters.stores_stalled = 1;
         // Nobody's credits wait for the disk.
+        self.refuse_steps(effects);
         for at in 0..self.durable.answers.len() {
             let held = &mut self.durable.answers[at];
             let to = held.to;
@@ -442,6 +446,24 @@ impl crate::Shard {
                 "the store cannot write ({reason}): what has to be kept is refused until it can"
             ),
         });
+    }
+
+    /// Steps of requests that wait for the disk are refused, though they may be kept after all.
+    fn refuse_steps(&mut self, effects: &mut Effects) {
+        let held = std::mem::take(&mut self.durable.answers);
+        for held in held {
+            match held.frame {
+                Frame::Reply {
+                    request,
+                    answer: Answer::Told(_),
+                } => {
+                    let refused = Told::Refused(meshblu::Refusal::Busy);
+                    let answer = Answer::Told(Box::new(refused));
+                    effects.push_frame(held.to, Frame::Reply { request, answer });
+                }
+                _ => self.durable.answers.push_back(held),
+            }
+        }
     }
 
     /// The store writes again.

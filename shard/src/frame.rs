@@ -4,8 +4,10 @@
 //! (`lanes.rs`) until the answer is there, and a reply lane holds as many frames as there are
 //! credits: so a reply always has room.
 
+use crate::mesh::ask::{Ask, Told};
+use crate::mesh::emission::{Emission, Hearing, MeshEvent};
 use crate::seen::Once;
-use crate::{RequestId, SessionId, counters::Counters, message::Message};
+use crate::{ConnectionId, DeviceId, RequestId, SessionId, counters::Counters, message::Message};
 use mqtt_v5_codec::SubscriptionOptions;
 use std::sync::Arc;
 
@@ -134,6 +136,51 @@ pub enum Frame {
         /// As in [`Answer::Accepted`].
         is_refused: bool,
     },
+    /// To the owner of a device: a step of a request of the Meshblu API.
+    Ask {
+        /// To be answered with [`Answer::Told`].
+        request: RequestId,
+        /// The step.
+        ask: Box<Ask>,
+    },
+    /// To the owner of some of a message's addressees, or of its sender: tell who hears of it.
+    Emit {
+        /// To be answered with [`Answer::Accepted`].
+        request: Option<RequestId>,
+        /// The message.
+        emission: Arc<Emission>,
+    },
+    /// To the owner of devices that hear of an event.
+    Hear {
+        /// To be answered with [`Answer::Accepted`].
+        request: Option<RequestId>,
+        /// What and who.
+        hearing: Box<Hearing>,
+    },
+    /// To the shard of a device's connection: tell it this.
+    Tell {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        event: Arc<MeshEvent>,
+    },
+    /// To the shard of a device's connection: the token that it has shown is worth nothing now.
+    Revoked {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// To the owner of a device: this connection of the sender's is gone.
+    Detach {
+        /// Whose it was.
+        device: DeviceId,
+        /// Which it was.
+        connection: ConnectionId,
+    },
+    /// A device is no more, and hears of nobody.
+    DeviceGone {
+        /// Which.
+        device: DeviceId,
+    },
     /// All that the sender recovered has been announced, and confirmed.
     Begun,
     /// To shard 0: what the sender has counted.
@@ -173,6 +220,8 @@ pub enum Answer {
     RouteAdded,
     /// The session is a member and the group's route is known everywhere.
     GroupJoined,
+    /// What came of a step.
+    Told(Box<Told>),
     /// A page of retained messages.
     RetainedPage {
         /// In topic order.
@@ -197,8 +246,11 @@ impl Frame {
             Frame::Publish { request, .. }
             | Frame::Deliver { request, .. }
             | Frame::GroupDeliver { request, .. }
-            | Frame::GroupReturn { request, .. } => request.as_mut(),
-            Frame::Retain { request, .. }
+            | Frame::GroupReturn { request, .. }
+            | Frame::Emit { request, .. }
+            | Frame::Hear { request, .. } => request.as_mut(),
+            Frame::Ask { request, .. }
+            | Frame::Retain { request, .. }
             | Frame::RouteAdd { request, .. }
             | Frame::GroupJoin { request, .. }
             | Frame::RetainedRead { request, .. } => Some(request),
@@ -206,6 +258,10 @@ impl Frame {
             | Frame::GroupLeave { .. }
             | Frame::GroupPresence { .. }
             | Frame::Settled { .. }
+            | Frame::Tell { .. }
+            | Frame::Revoked { .. }
+            | Frame::Detach { .. }
+            | Frame::DeviceGone { .. }
             | Frame::Begun
             | Frame::Counted(_)
             | Frame::Reply { .. } => None,
@@ -223,15 +279,25 @@ impl Frame {
             | Frame::GroupLeave { .. }
             | Frame::GroupPresence { .. }
             | Frame::GroupReturn { .. }
+            | Frame::Ask { .. }
+            | Frame::Emit { .. }
+            | Frame::Detach { .. }
+            | Frame::DeviceGone { .. }
             | Frame::Begun
             | Frame::Counted(_) => 0,
-            // A group there picks a member elsewhere; a barrier waits for retained messages.
-            Frame::Deliver { .. } | Frame::RouteAdd { .. } | Frame::RouteRemove { .. } => 1,
+            // A group there picks a member elsewhere; a barrier waits for retained messages. What
+            // is heard may be heard of elsewhere, too, but is answered before that.
+            Frame::Deliver { .. }
+            | Frame::RouteAdd { .. }
+            | Frame::RouteRemove { .. }
+            | Frame::Hear { .. } => 1,
             // Answered without asking anybody.
             Frame::GroupDeliver { .. }
             | Frame::Retain { .. }
             | Frame::RetainedRead { .. }
             | Frame::Settled { .. }
+            | Frame::Tell { .. }
+            | Frame::Revoked { .. }
             | Frame::Reply { .. } => 2,
         }
     }

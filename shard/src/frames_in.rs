@@ -1,6 +1,7 @@
 //! Frames from other shards.
 
 use crate::frame::Answer;
+use crate::mesh::ask::Asker;
 use crate::message::LazyMessage;
 use crate::pending::{Origin, Outcome, Ticket};
 use crate::shard::Shard;
@@ -107,6 +108,30 @@ impl Shard {
                 };
                 self.answer_pending(id, outcome, effects);
             }
+            Frame::Ask { request, ask } => {
+                self.execute(Asker::Shard { to: from, request }, *ask, effects);
+            }
+            Frame::Emit { request, emission } => {
+                let mut ticket = ticket_of(from, request);
+                self.emit_here(&emission, &mut ticket, effects);
+                self.finish_ticket(ticket, effects);
+            }
+            Frame::Hear { request, hearing } => {
+                let mut ticket = ticket_of(from, request);
+                for device in hearing.to {
+                    let onward = hearing.is_onward;
+                    self.hear(device, &hearing.event, onward, &mut ticket, effects);
+                }
+                // What is awaited may be of the same tier: the credit must not wait for it.
+                if let Some(pending) = ticket.pending {
+                    self.mark_late(pending, effects);
+                }
+                self.finish_ticket(ticket, effects);
+            }
+            Frame::Tell { connection, event } => self.tell_connection(connection, &event, effects),
+            Frame::Revoked { connection } => self.on_revoked(connection, effects),
+            Frame::Detach { device, connection } => self.on_detach(from, device, connection),
+            Frame::DeviceGone { device } => self.forget_subscriber(device),
             Frame::Begun => self.beginning.others_ready += 1,
             Frame::Counted(counters) => self.sys.on_counted(from, *counters),
         }
@@ -135,6 +160,7 @@ impl Shard {
                 self.answer_pending(id, outcome, effects);
             }
             Answer::Later => self.mark_late(id, effects),
+            Answer::Told(told) => self.on_told(id, *told, 0, effects),
             Answer::RouteAdded | Answer::GroupJoined => {
                 self.answer_pending(id, Outcome::default(), effects);
             }

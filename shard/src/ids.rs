@@ -54,7 +54,3 @@ impl RequestId {
         (self.0 & mask, (self.0 >> TIER_SHIFT) as usize)
     }
 }
-
-/// The UUID of a device of the Meshblu API, in network byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceId(pub [u8; 16]);

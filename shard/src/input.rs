@@ -43,7 +43,7 @@ impl Shard {
         let Some(Stage::Leaving(to)) = self.connection(id).map(|c| c.stage) else {
             return;
         };
-        let connection = self.remove_connection(id).expect("just seen");
+        let connection = self.remove_connection(id, effects).expect("just seen");
         let handoff = Box::new(Handoff {
             listener: connection.listener,
             peer: connection.peer,
@@ -145,8 +145,8 @@ impl Shard {
             self.counters.packets_received += 1;
             match decode(version, header.first, body) {
                 Ok(Packet::Connect(connect)) => {
-                    if self.on_connect(id, &connect, effects) == Admission::Elsewhere {
-                        consumed -= whole.len(); // Its home will read it again.
+                    if self.on_connect(id, &connect, effects) != Admission::Here {
+                        consumed -= whole.len(); // It will be read again.
                         break;
                     }
                 }
@@ -193,7 +193,7 @@ impl Shard {
     }
 
     /// A client that does not read what it asked for is not read either.
-    fn bound_output(&mut self, id: ConnectionId, effects: &mut Effects) {
+    pub(crate) fn bound_output(&mut self, id: ConnectionId, effects: &mut Effects) {
         if self.connection(id).is_some()
             && effects.pending_bytes(id) > self.config.limits.output_bytes_max
         {
@@ -515,6 +515,9 @@ impl Shard {
     fn on_websocket_event(&mut self, id: ConnectionId, event: WsEvent, effects: &mut Effects) {
         match event {
             // [MQTT-6.0.0-1]
+            WsEvent::Data { is_text, is_final } if self.is_socket(id) => {
+                self.on_socket_data(id, is_text, is_final, effects);
+            }
             WsEvent::Data { is_text: true, .. } => {
                 self.counters.protocol_errors += 1;
                 self.close_websocket(id, 1003, "MQTT needs binary frames", effects);
@@ -538,7 +541,13 @@ impl Shard {
         }
     }
 
-    fn close_websocket(&mut self, id: ConnectionId, code: u16, why: &str, effects: &mut Effects) {
+    pub(crate) fn close_websocket(
+        &mut self,
+        id: ConnectionId,
+        code: u16,
+        why: &str,
+        effects: &mut Effects,
+    ) {
         let text = format!("{}: WebSocket closed with {code}: {why}", self.name_of(id));
         effects.push(Effect::Log {
             level: Level::Info,
@@ -546,5 +555,30 @@ impl Shard {
         });
         http::write_close(effects.outbox(id), code, why);
         self.close(id, Close::Flush, true, effects);
+    }
+
+    /// Whether a connection is a WebSocket of FreshBlu's kind.
+    fn is_socket(&self, id: ConnectionId) -> bool {
+        self.connection(id)
+            .is_some_and(|connection| connection.stage == Stage::Socket)
+    }
+
+    /// Part of a message of a FreshBlu socket, which is in `partial`.
+    fn on_socket_data(
+        &mut self,
+        id: ConnectionId,
+        is_text: bool,
+        is_final: bool,
+        effects: &mut Effects,
+    ) {
+        if !is_final {
+            return;
+        }
+        let connection = self.connection_mut(id).expect("the caller has seen it");
+        let text = std::mem::take(&mut connection.partial);
+        match is_text {
+            true => self.on_socket_text(id, &text, effects),
+            false => self.close_websocket(id, 1003, "JSON comes in text frames", effects),
+        }
     }
 }

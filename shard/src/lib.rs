@@ -30,6 +30,7 @@ mod lanes;
 mod lifecycle;
 #[doc(hidden)]
 pub mod map;
+mod mesh;
 mod message;
 mod numbering;
 mod outbound;
@@ -68,8 +69,9 @@ pub use effects::{Close, Effect, Effects, Level};
 pub use event::{Event, Listener};
 pub use frame::{Answer, Frame, GroupKey, Lane};
 pub use handoff::Handoff;
-pub use ids::{ConnectionId, DeviceId, RequestId, SessionId, ShardId};
+pub use ids::{ConnectionId, RequestId, SessionId, ShardId};
 pub use limits::Limits;
+pub use meshblu::Uuid as DeviceId;
 pub use message::{Message, MessageView, Publisher};
 pub use outbound::{Delivery, Step, SubscriptionIds};
 pub use placement::Placement;

@@ -2,6 +2,7 @@
 //! runs out, the broker stops.
 
 use crate::connect::keep_alive_span;
+use crate::connection::Stage;
 use crate::message::{LazyMessage, MessageView};
 use crate::outbound::{Kept, Step};
 use crate::pending::{Origin, Ticket};
@@ -296,7 +297,11 @@ impl Shard {
             generation: connection.generation,
         };
         connection.timer = None;
+        let stage = connection.stage;
         let Some(session) = connection.session() else {
+            if stage == Stage::Socket {
+                return self.on_socket_timer(id, effects);
+            }
             self.counters.connect_timeouts += 1;
             return self.close(id, Close::Abort, false, effects);
         };

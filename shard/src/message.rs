@@ -14,6 +14,17 @@ pub struct Publisher {
     pub session: SessionId,
 }
 
+impl Publisher {
+    /// The Meshblu API: what it publishes on a device's topic is for sessions of that device alone.
+    pub const MESH: Publisher = Publisher {
+        shard: ShardId(u16::MAX),
+        session: SessionId {
+            index: u32::MAX,
+            generation: u32::MAX,
+        },
+    };
+}
+
 /// A message that lives in somebody else's buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageView<'a> {

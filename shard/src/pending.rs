@@ -23,6 +23,11 @@ pub enum Origin {
         /// Which of its acknowledgements.
         sequence: u32,
     },
+    /// A request of the Meshblu API that sends a message.
+    Job {
+        /// Which.
+        id: u32,
+    },
     /// Another shard's request.
     Shard {
         /// Who asked.

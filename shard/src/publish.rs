@@ -4,12 +4,15 @@
 //! it, and not before.
 
 use crate::connection::Connection;
+use crate::mesh::mqtt::Right;
 use crate::message::{LazyMessage, MessageView, Publisher};
 use crate::pending::{Origin, Outcome, Ticket};
 use crate::shard::{Shard, pause};
 use crate::{
-    Answer, Change, ConnectionId, Effects, Frame, RequestId, SessionId, ShardId, Span, topic,
+    Answer, Change, ConnectionId, DeviceId, Effects, Frame, RequestId, SessionId, ShardId, Span,
+    topic,
 };
+use meshblu::Outgoing;
 use mqtt_v5_codec::{
     Ack, AckKind, AckProperties, DecodeError, Packet, PacketId, Publish, QoS, ReasonCode, Version,
     encode_ack,
@@ -88,13 +91,26 @@ impl Shard {
             }
             return self.reject(id, session, publish, reason, effects);
         }
+        let sent = match self.right_to_publish(id, publish.topic) {
+            Right::Ordinary => None,
+            Right::Denied => {
+                self.counters.dropped_not_authorized += 1;
+                return self.reject(id, session, publish, ReasonCode::NotAuthorized, effects);
+            }
+            Right::Send(device, kind) => {
+                match self.read_published(id, device, kind, publish.payload) {
+                    Ok(outgoing) => Some((device, outgoing)),
+                    Err(reason) => return self.reject(id, session, publish, reason, effects),
+                }
+            }
+        };
         let is_kept = self.sessions.at(session.index).kept_key().is_some();
         let must_keep = is_kept && publish.qos == QoS::ExactlyOnce && self.durable.is_promised();
         if must_keep && self.durable.is_stalled {
             self.counters.refused_store += 1;
             return self.reject(id, session, publish, ReasonCode::QuotaExceeded, effects);
         }
-        self.route_publish(id, session, publish, effects);
+        self.route_publish(id, session, publish, sent, effects);
     }
 
     fn check_publish(&self, publish: &Publish<'_>) -> Result<(), DecodeError> {
@@ -155,6 +171,7 @@ impl Shard {
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
+        sent: Option<(DeviceId, Outgoing)>,
         effects: &mut Effects,
     ) {
         let mut forwarded = std::mem::take(&mut self.forwarded);
@@ -194,7 +211,13 @@ impl Shard {
             let sequence = inbound.map_or(0, |inbound| inbound.next_sequence());
             ticket = Ticket::awaited(Origin::Publisher { session, sequence });
         }
-        let congested = self.route(&mut lazy, &mut ticket, effects);
+        let congested = match sent {
+            None => self.route(&mut lazy, &mut ticket, effects),
+            Some((device, outgoing)) => {
+                self.send_published(device, &outgoing, &mut ticket, effects);
+                None
+            }
+        };
         self.forwarded = forwarded;
         let (outcome, pending) = (ticket.outcome(), ticket.pending);
         let ordinal = counted.map_or(0, |counted| counted.receipt);
@@ -526,6 +549,9 @@ impl Shard {
         match origin {
             Origin::Nobody | Origin::RetainedRead { .. } => {}
             Origin::Beginning => self.beginning.joining -= 1,
+            Origin::Job { id } => {
+                self.on_message_taken(id, outcome.batch, outcome.is_refused, effects);
+            }
             Origin::Publisher { session, sequence } => {
                 let live = self.sessions.get_mut(session.index, session.generation);
                 // A session that is ending owes nothing any more.

@@ -114,7 +114,7 @@ impl Shard {
                     .recover_queued(key, message, Kept::stored(position));
                 Ok(())
             }
-            other => Err(format!("not a record: {other:?}")),
+            other => self.recover_mesh(other),
         }
     }
 

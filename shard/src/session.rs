@@ -10,7 +10,7 @@ use crate::inbound::Inbound;
 use crate::message::Message;
 use crate::outbound::Outbound;
 use crate::timers::TimerId;
-use crate::{ConnectionId, SessionKey, ShardId, Time};
+use crate::{ConnectionId, DeviceId, SessionKey, ShardId, Time};
 use mqtt_v5_codec::SubscriptionOptions;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct Session {
     pub key: SessionKey,
     /// Its connection, if it is connected.
     pub connection: Option<ConnectionId>,
+    /// The device whose token its client has shown, if any: nobody else may have this session.
+    pub device: Option<Box<DeviceId>>,
     /// Seconds that it outlives its connection; 0xFFFF_FFFF for ever.
     pub expiry_s: u32,
     /// Its subscriptions are being removed; it is no longer found by its client identifier.
@@ -107,6 +109,7 @@ impl Session {
             client_id: client_id.into(),
             key: SessionKey(0),
             connection: None,
+            device: None,
             expiry_s: 0,
             is_ending: false,
             is_recovered: false,

@@ -11,6 +11,7 @@ use crate::durable::Durable;
 use crate::groups::Groups;
 use crate::lanes::Lanes;
 use crate::map::{Map, map_with_seed};
+use crate::mesh::Mesh;
 use crate::message::Message;
 use crate::pending::PendingTable;
 use crate::placement::Placement;
@@ -58,6 +59,8 @@ pub(crate) mod pause {
     pub const OUTPUT: u8 = 4;
     /// Too much waits for the store.
     pub const STORE: u8 = 8;
+    /// Its request, or its credentials, are looked at.
+    pub const CALL: u8 = 16;
 }
 
 /// The state and rules of one core's share of devices: a plain value.
@@ -77,6 +80,7 @@ pub struct Shard {
     pub(crate) retained: RetainedStore<Arc<Message>>,
     pub(crate) retained_bytes: usize,
     pub(crate) groups: Groups,
+    pub(crate) mesh: Mesh,
     pub(crate) lanes: Lanes,
     pub(crate) pending: PendingTable,
     pub(crate) durable: Durable,
@@ -128,6 +132,7 @@ impl Shard {
             retained: RetainedStore::new(random.next()),
             retained_bytes: 0,
             groups: Groups::new(random.next()),
+            mesh: Mesh::new(&config, random.next()),
             lanes: Lanes::new(config.shards),
             pending: PendingTable::default(),
             durable: Durable::new(&config),
@@ -180,7 +185,7 @@ impl Shard {
             Event::LaneDrained { to } => self.resume_lane(to, effects),
             Event::Committed { sequence } => self.on_committed(sequence, effects),
             Event::Loaded { session, messages } => self.on_loaded(session, messages, effects),
-            Event::Computed { .. } => {}
+            Event::Computed { id, outcome } => self.on_computed(id, outcome, effects),
             Event::StoreStalled { reason } => self.on_store_stalled(&reason, effects),
             Event::StoreResumed => self.on_store_resumed(effects),
             Event::Tick => self.on_tick(effects),
@@ -200,6 +205,7 @@ impl Shard {
             || !self.pumping.is_empty()
             || self.durable.wants_load()
             || self.groups.wants_turn()
+            || self.mesh.wants_turn()
             || (self.stopping.is_some() && !self.has_stopped && !self.durable.is_under_way())
             || self.lanes.wants_look();
         if is_busy {
@@ -217,6 +223,8 @@ impl Shard {
     pub fn counters(&mut self) -> &Counters {
         self.counters.sessions = self.clients.len() as u64;
         self.counters.retained = self.retained.len() as u64;
+        self.counters.devices = self.mesh.registry.len() as u64;
+        self.counters.devices_online = self.mesh.registry.online();
         &self.counters
     }
 
@@ -274,7 +282,7 @@ impl Shard {
     }
 
     fn on_closed(&mut self, id: ConnectionId, effects: &mut Effects) {
-        if let Some(connection) = self.remove_connection(id)
+        if let Some(connection) = self.remove_connection(id, effects)
             && let Some(session) = connection.session()
         {
             self.detach(session, true, effects);
@@ -294,8 +302,13 @@ impl Shard {
     }
 
     /// Forgets a connection; its session is the caller's to detach.
-    pub(crate) fn remove_connection(&mut self, id: ConnectionId) -> Option<Connection> {
+    pub(crate) fn remove_connection(
+        &mut self,
+        id: ConnectionId,
+        effects: &mut Effects,
+    ) -> Option<Connection> {
         self.connection(id)?;
+        self.forget_identity(id, effects);
         let connection = self.connections[id.index as usize].take()?;
         if let Some(timer) = connection.timer {
             self.timers.cancel(timer);
@@ -315,7 +328,7 @@ impl Shard {
         with_will: bool,
         effects: &mut Effects,
     ) {
-        let Some(connection) = self.remove_connection(id) else {
+        let Some(connection) = self.remove_connection(id, effects) else {
             return;
         };
         effects.push(Effect::Close {

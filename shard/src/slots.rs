@@ -79,6 +79,16 @@ impl<T> Slots<T> {
             .expect("the caller holds a live slot number")
     }
 
+    /// The value in a slot, if it is in use.
+    pub fn find(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
+    }
+
+    /// How many slots there are, in use or not: numbers are below this.
+    pub fn places(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The generation of a slot.
     pub fn generation(&self, index: u32) -> u32 {
         self.slots[index as usize].generation

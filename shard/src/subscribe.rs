@@ -181,7 +181,8 @@ impl Shard {
     /// Response topics belong to the client that asked for them.
     fn may_subscribe(&self, session: SessionId, filter: &str) -> bool {
         let prefix = self.response_prefix(&self.sessions.at(session.index).client_id);
-        !filter.starts_with("$reply/") || filter.starts_with(&*prefix)
+        let is_theirs = !filter.starts_with("$reply/") || filter.starts_with(&*prefix);
+        is_theirs && self.may_hear(session, filter)
     }
 
     fn subscribe_plain(

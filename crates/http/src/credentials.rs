@@ -43,6 +43,11 @@ pub enum Credentials {
     Malformed,
 }
 
+/// The value of an `Authorization` header that shows a token to a webhook, as Meshblu writes it.
+pub fn bearer(uuid: &str, token: &str) -> String {
+    format!("Bearer {}", STANDARD.encode(format!("{uuid}:{token}")))
+}
+
 /// Reads the credentials of a request: `Authorization` with base64 of `uuid:token` behind any
 /// scheme or none, else the first complete pair of headers.
 pub fn credentials(head: &Head<'_>) -> Credentials {

@@ -17,7 +17,7 @@ mod upgrade;
 mod websocket;
 
 pub use body::{BodyError, BodyReader, CHUNK_EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX};
-pub use credentials::{Credentials, credentials};
+pub use credentials::{Credentials, bearer, credentials};
 pub use frame::{
     CONTROL_BYTES_MAX, Opcode, write_client_frame, write_close, write_frame_header, write_pong,
 };

@@ -1,0 +1,78 @@
+//! Webhooks: what a device's owner wants to be told over HTTP.
+//!
+//! The device's document says so under `meshblu.forwarders`; helper threads make the requests.
+//! Bounded by `Limits::computes_max`: beyond it a call is dropped and counted.
+
+use super::emission::MeshEvent;
+use super::{Computing, seconds};
+use crate::{DeviceId, Effects, Shard, Task, Webhook};
+use meshblu::{Forwarder, Kind, TokenOptions};
+use std::sync::Arc;
+
+/// How long a token that goes with a webhook is worth something, in seconds.
+const CREDENTIAL_S: u32 = 300;
+/// What such a token is tagged with.
+const CREDENTIAL_TAG: &str = "webhook-credential";
+
+impl Shard {
+    /// Tells who a device of this shard has asked to be told of this kind of event.
+    pub(super) fn forward(
+        &mut self,
+        device: DeviceId,
+        kind: Kind,
+        event: &Arc<MeshEvent>,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.mesh.registry.find(device) else {
+            return;
+        };
+        for forwarder in entry.device.forwarders(kind.dotted()) {
+            match forwarder {
+                Forwarder::Webhook(hook) => self.call_webhook(device, kind, &hook, event, effects),
+                Forwarder::Meshblu => {}
+            }
+        }
+    }
+
+    fn call_webhook(
+        &mut self,
+        device: DeviceId,
+        kind: Kind,
+        hook: &meshblu::Webhook,
+        event: &MeshEvent,
+        effects: &mut Effects,
+    ) {
+        if self.mesh.computing.len() >= self.config.limits.computes_max {
+            self.counters.webhooks_failed += 1;
+            return;
+        }
+        let mut headers: Vec<(Box<str>, Box<str>)> = vec![
+            ("Content-Type".into(), "application/json".into()),
+            ("X-Meshblu-Uuid".into(), device.to_string().into()),
+            ("X-Meshblu-Message-Type".into(), kind.dotted().into()),
+        ];
+        let own = hook.headers.iter();
+        headers.extend(own.map(|(name, value)| (name.as_str().into(), value.as_str().into())));
+        let mut token = None;
+        if hook.generate_credentials && self.can_keep().is_ok() {
+            let text = self.mesh.secrets.token();
+            let options = TokenOptions {
+                expires_s: Some(i64::from(seconds(self.now) + CREDENTIAL_S)),
+                tag: Some(CREDENTIAL_TAG.into()),
+            };
+            let id = self.add_token(device, &text, options, false);
+            token = Some((device, id));
+            headers.push((
+                "Authorization".into(),
+                http::bearer(&device.to_string(), &text).into(),
+            ));
+        }
+        let task = Task::Call(Box::new(Webhook {
+            url: hook.url.as_str().into(),
+            method: hook.method.into(),
+            headers,
+            body: event.body.to_vec(),
+        }));
+        self.compute(Computing::Call { token }, task, effects);
+    }
+}

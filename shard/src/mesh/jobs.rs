@@ -1,0 +1,628 @@
+//! Requests of the Meshblu API on the shard that holds the connection they came by: a short list
+//! of steps each, every step a question to the owner of the device it concerns.
+//!
+//! The answers come back here and not, as the design has it, by way of the next step's shard: a
+//! question then holds the credit of one pair of lanes only while its own owner works at it, and a
+//! job is one value in one place.
+//!
+//! Always: a job asks one question at a time, and ends with exactly one outcome. Bounded by
+//! `Limits::calls_max`: beyond it a request is refused with 503.
+
+use super::ask::{Ask, Asker, Proof, Told};
+use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome, SubscriptionOf};
+use super::live::Live;
+use crate::pending::{Origin, Ticket};
+use crate::{DeviceId, DeviceSubscription, Effects, Frame, RequestId, Shard, ShardId};
+use meshblu::{Access, Outgoing, Refusal};
+use std::sync::Arc;
+
+/// Documents in one answer.
+const RESULTS_MAX: usize = 10_000;
+/// Bytes of documents in one answer.
+const RESULT_BYTES_MAX: usize = 16 * 1_048_576;
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Job {
+    origin: CallOrigin,
+    call: Call,
+    step: Step,
+    /// Who asks, once that is verified, and which token showed it.
+    me: Option<(DeviceId, u64)>,
+    /// The batch of this shard that must be durable before the outcome is told.
+    batch: u64,
+    /// The shard that a question to all shards is at.
+    cursor: u16,
+    gathered: Gathered,
+    /// What a new device or token is to be known by.
+    fresh: Option<(DeviceId, Box<str>)>,
+}
+
+/// How far a job has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Authenticating,
+    ActingAs,
+    BroadcastingAs,
+    Permitting,
+    Acting,
+}
+
+/// What a question to all shards has brought so far.
+#[derive(Debug, Default)]
+struct Gathered {
+    views: Vec<Vec<u8>>,
+    bytes: usize,
+    subscriptions: Vec<DeviceSubscription>,
+    count: u64,
+}
+
+impl Job {
+    /// On whose behalf it acts.
+    fn subject(&self) -> DeviceId {
+        let (me, _) = self.me.expect("the actor has been verified");
+        self.call.acting_as.unwrap_or(me)
+    }
+
+    /// What the actor needs leave for to act as another device.
+    fn access_as(&self) -> Access {
+        match &self.call.op {
+            Op::Message { .. } | Op::Broadcast { .. } => Access::MessageAs,
+            Op::Whoami
+            | Op::Get { .. }
+            | Op::Search { .. }
+            | Op::MyDevices { .. }
+            | Op::Authenticate
+            | Op::Listen { .. }
+            | Op::Subscriptions { .. }
+            | Op::SearchTokens { .. } => Access::DiscoverAs,
+            _ => Access::ConfigureAs,
+        }
+    }
+
+    /// The device whose leave to configure it the subject needs before it may act.
+    fn needs_leave_of(&self) -> Option<DeviceId> {
+        let concerned = match &self.call.op {
+            Op::Subscribe(SubscriptionOf { subscriber, .. })
+            | Op::Subscriptions { subscriber }
+            | Op::Unsubscribe { subscriber, .. } => *subscriber,
+            _ => return None,
+        };
+        (concerned != self.subject()).then_some(concerned)
+    }
+}
+
+impl Shard {
+    /// Begins a request; its outcome goes to `Shard::on_outcome`, perhaps before this returns.
+    pub(crate) fn start_call(&mut self, origin: CallOrigin, call: Call, effects: &mut Effects) {
+        if self.mesh.jobs.len() >= self.config.limits.calls_max {
+            self.counters.mesh_busy += 1;
+            return self.on_outcome(origin, Err(Refusal::Busy), 0, effects);
+        }
+        let needs_proof = match &call.op {
+            Op::PublicKey { .. } | Op::Status => false,
+            Op::Register { .. } => {
+                !self.config.mesh.is_registration_open || matches!(call.actor, Actor::Known { .. })
+            }
+            _ => true,
+        };
+        if needs_proof && matches!(call.actor, Actor::Nobody | Actor::Malformed) {
+            let refusal = match &call.op {
+                Op::Register { .. } => Refusal::Forbidden,
+                _ => Refusal::Unauthorized,
+            };
+            self.counters.mesh_unauthorized += 1;
+            return self.on_outcome(origin, Err(refusal), 0, effects);
+        }
+        let job = Job {
+            origin,
+            call,
+            step: Step::Authenticating,
+            me: None,
+            batch: 0,
+            cursor: 0,
+            gathered: Gathered::default(),
+            fresh: None,
+        };
+        let (id, _) = self.mesh.jobs.insert(job);
+        match needs_proof {
+            true => self.authenticate(id, effects),
+            false => self.act(id, effects),
+        }
+    }
+
+    fn authenticate(&mut self, id: u32, effects: &mut Effects) {
+        let job = self.mesh.jobs.at(id);
+        let (device, proof) = match &job.call.actor {
+            Actor::Claimed { device, token } => (*device, Proof::Token(token.clone())),
+            Actor::Known { device, token } => (*device, Proof::Known(*token)),
+            Actor::Nobody | Actor::Malformed => unreachable!("refused before"),
+        };
+        let ask = match job.call.op {
+            Op::Listen {
+                connection,
+                transport,
+            } => Ask::Attach {
+                device,
+                proof,
+                live: Live {
+                    shard: self.config.shard,
+                    connection,
+                    token: 0,
+                    transport,
+                },
+            },
+            _ => Ask::Authenticate { device, proof },
+        };
+        self.ask(id, self.placement.device(device), ask, effects);
+    }
+
+    /// Puts a job's question to a shard, which may be this one.
+    fn ask(&mut self, id: u32, to: ShardId, ask: Ask, effects: &mut Effects) {
+        if to == self.config.shard {
+            return self.execute(Asker::Job(id), ask, effects);
+        }
+        let request = RequestId(id);
+        let ask = Box::new(ask);
+        self.lanes.send(to, Frame::Ask { request, ask }, effects);
+    }
+
+    fn permit(&mut self, id: u32, device: DeviceId, access: Access, effects: &mut Effects) {
+        let (actor, _) = self.mesh.jobs.at(id).me.expect("verified");
+        let actor = match self.mesh.jobs.at(id).step {
+            Step::Permitting => self.mesh.jobs.at(id).subject(),
+            _ => actor,
+        };
+        let ask = Ask::Permit {
+            device,
+            actor,
+            access,
+        };
+        self.ask(id, self.placement.device(device), ask, effects);
+    }
+
+    /// The answer to a job's question.
+    pub(crate) fn on_told(&mut self, id: u32, told: Told, batch: u64, effects: &mut Effects) {
+        let job = self.mesh.jobs.at_mut(id);
+        job.batch = job.batch.max(batch);
+        if let Told::Refused(refusal) = told {
+            return self.end_job(id, Err(refusal), effects);
+        }
+        match job.step {
+            Step::Authenticating => self.on_authenticated(id, told, effects),
+            Step::ActingAs => {
+                let is_broadcast = matches!(job.call.op, Op::Broadcast { .. })
+                    || matches!(&job.call.op, Op::Message { body } if names_everybody(body));
+                if !is_broadcast {
+                    return self.on_identified(id, effects);
+                }
+                job.step = Step::BroadcastingAs;
+                let subject = job.subject();
+                self.permit(id, subject, Access::BroadcastAs, effects);
+            }
+            Step::BroadcastingAs => self.on_identified(id, effects),
+            Step::Permitting => self.act(id, effects),
+            Step::Acting => self.on_acted(id, told, effects),
+        }
+    }
+
+    fn on_authenticated(&mut self, id: u32, told: Told, effects: &mut Effects) {
+        let job = self.mesh.jobs.at_mut(id);
+        let device = match &job.call.actor {
+            Actor::Claimed { device, .. } | Actor::Known { device, .. } => *device,
+            Actor::Nobody | Actor::Malformed => unreachable!("refused before"),
+        };
+        match told {
+            Told::Attached { token, meshblu } => {
+                let done = Done::Listening {
+                    device,
+                    token,
+                    meshblu,
+                };
+                return self.end_job(id, Ok(done), effects);
+            }
+            Told::Known { token } => job.me = Some((device, token)),
+            other => unreachable!("no answer to a proof: {other:?}"),
+        }
+        if job.call.acting_as == Some(device) {
+            job.call.acting_as = None;
+        }
+        match job.call.acting_as {
+            None => self.on_identified(id, effects),
+            Some(subject) => {
+                job.step = Step::ActingAs;
+                let access = job.access_as();
+                self.permit(id, subject, access, effects);
+            }
+        }
+    }
+
+    /// It is known on whose behalf the job acts.
+    fn on_identified(&mut self, id: u32, effects: &mut Effects) {
+        let job = self.mesh.jobs.at_mut(id);
+        match job.needs_leave_of() {
+            None => self.act(id, effects),
+            Some(device) => {
+                job.step = Step::Permitting;
+                self.permit(id, device, Access::ConfigureUpdate, effects);
+            }
+        }
+    }
+
+    /// What the request is about.
+    fn act(&mut self, id: u32, effects: &mut Effects) {
+        let job = self.mesh.jobs.at_mut(id);
+        job.step = Step::Acting;
+        let ask = match &mut job.call.op {
+            Op::Authenticate => {
+                let device = job.subject();
+                return self.end_job(id, Ok(Done::Authenticated { device }), effects);
+            }
+            Op::Message { .. } | Op::Broadcast { .. } => return self.send_message(id, effects),
+            Op::Register { body } => {
+                let body = std::mem::take(body);
+                return self.register(id, body, effects);
+            }
+            Op::Search { .. }
+            | Op::Status
+            | Op::Subscriptions { .. }
+            | Op::Unsubscribe { emitter: None, .. } => return self.ask_next_shard(id, effects),
+            _ => self.question(id),
+        };
+        let device = match &ask {
+            Ask::Subscribe(SubscriptionOf { emitter, .. }) => *emitter,
+            Ask::Unsubscribe { emitter, .. } => emitter.expect("else all shards are asked"),
+            Ask::View { device, .. }
+            | Ask::Update { device, .. }
+            | Ask::Unregister { device, .. }
+            | Ask::Claim { device, .. }
+            | Ask::GenerateToken { device, .. }
+            | Ask::RevokeToken { device, .. }
+            | Ask::RevokeTokens { device, .. }
+            | Ask::SearchTokens { device, .. }
+            | Ask::PublicKey { device } => *device,
+            other => unreachable!("not about one device: {other:?}"),
+        };
+        self.ask(id, self.placement.device(device), ask, effects);
+    }
+
+    /// The question of a request that concerns one device.
+    fn question(&mut self, id: u32) -> Ask {
+        let needs_token = matches!(
+            self.mesh.jobs.at(id).call.op,
+            Op::GenerateToken { .. } | Op::ResetToken { .. }
+        );
+        let token = needs_token.then(|| self.mesh.secrets.token());
+        let job = self.mesh.jobs.at_mut(id);
+        if let Op::PublicKey { device } = job.call.op {
+            return Ask::PublicKey { device };
+        }
+        let actor = job.subject();
+        match &mut job.call.op {
+            Op::Whoami | Op::MyDevices { .. } => Ask::View {
+                device: actor,
+                actor,
+            },
+            Op::Get { device } => Ask::View {
+                device: *device,
+                actor,
+            },
+            Op::Update { device, body, way } => Ask::Update {
+                device: *device,
+                actor,
+                body: std::mem::take(body),
+                way: *way,
+            },
+            Op::Unregister { device } => Ask::Unregister {
+                device: *device,
+                actor,
+            },
+            Op::Claim { device } => Ask::Claim {
+                device: *device,
+                owner: actor,
+            },
+            Op::Subscribe(of) => Ask::Subscribe(*of),
+            Op::Unsubscribe {
+                subscriber,
+                emitter,
+                kind,
+            } => Ask::Unsubscribe {
+                subscriber: *subscriber,
+                emitter: *emitter,
+                kind: *kind,
+            },
+            Op::GenerateToken { .. } | Op::ResetToken { .. } => {
+                let (device, body, is_reset) = match &mut job.call.op {
+                    Op::GenerateToken { device, body } => (*device, std::mem::take(body), false),
+                    Op::ResetToken { device } => (*device, Box::default(), true),
+                    _ => unreachable!("just matched"),
+                };
+                let token = token.expect("drawn above");
+                job.fresh = Some((device, token.clone()));
+                Ask::GenerateToken {
+                    device,
+                    actor,
+                    token,
+                    body,
+                    is_reset,
+                }
+            }
+            Op::RevokeToken { device, token } => Ask::RevokeToken {
+                device: *device,
+                actor,
+                token: std::mem::take(token),
+            },
+            Op::RevokeTokens { device, tag } => Ask::RevokeTokens {
+                device: *device,
+                actor,
+                tag: tag.take(),
+            },
+            Op::SearchTokens { tag } => Ask::SearchTokens {
+                device: actor,
+                tag: tag.take(),
+            },
+            other => unreachable!("not about one device: {other:?}"),
+        }
+    }
+
+    fn register(&mut self, id: u32, body: Box<[u8]>, effects: &mut Effects) {
+        if let Err(refusal) = self.may_register(self.mesh.jobs.at(id).origin) {
+            return self.end_job(id, Err(refusal), effects);
+        }
+        let device = self.mesh.secrets.uuid();
+        let token = self.mesh.secrets.token();
+        self.mesh.jobs.at_mut(id).fresh = Some((device, token.clone()));
+        let ask = Ask::Register {
+            device,
+            token,
+            body,
+        };
+        self.ask(id, self.placement.device(device), ask, effects);
+    }
+
+    fn send_message(&mut self, id: u32, effects: &mut Effects) {
+        let limit = self.config.mesh.message_bytes_max;
+        let job = self.mesh.jobs.at(id);
+        let from = job.subject();
+        let outgoing = match &job.call.op {
+            Op::Message { body } => Outgoing::parse(body, from, limit),
+            Op::Broadcast { body } => Outgoing::broadcast(body, from, limit),
+            _ => unreachable!("only messages are sent"),
+        };
+        match outgoing {
+            Err(refusal) => self.end_job(id, Err(refusal), effects),
+            Ok(outgoing) => {
+                let mut ticket = Ticket::awaited(Origin::Job { id });
+                self.emit_message(from, &outgoing, &mut ticket, effects);
+                self.finish_ticket(ticket, effects);
+            }
+        }
+    }
+
+    /// All who are to have a job's message have it.
+    pub(crate) fn on_message_taken(
+        &mut self,
+        id: u32,
+        batch: u64,
+        is_refused: bool,
+        effects: &mut Effects,
+    ) {
+        let job = self.mesh.jobs.at_mut(id);
+        job.batch = job.batch.max(batch);
+        let outcome = match is_refused {
+            true => Err(Refusal::Busy),
+            false => Ok(Done::Sent),
+        };
+        self.end_job(id, outcome, effects);
+    }
+
+    /// Puts the question of a job that concerns all shards to the one that it is at.
+    fn ask_next_shard(&mut self, id: u32, effects: &mut Effects) {
+        self.ask_shard_from(id, 0, effects);
+    }
+
+    fn ask_shard_from(&mut self, id: u32, from: u32, effects: &mut Effects) {
+        let job = self.mesh.jobs.at(id);
+        let to = ShardId(job.cursor);
+        let ask = match &job.call.op {
+            Op::Search { query } => Ask::Search {
+                query: Some(Arc::clone(query)),
+                owner: None,
+                actor: job.subject(),
+                from,
+            },
+            Op::MyDevices { query, .. } => Ask::Search {
+                query: query.clone(),
+                owner: Some(job.subject()),
+                actor: job.subject(),
+                from,
+            },
+            Op::Status => Ask::Count,
+            Op::Subscriptions { subscriber } => Ask::Subscriptions {
+                subscriber: *subscriber,
+            },
+            Op::Unsubscribe {
+                subscriber, kind, ..
+            } => Ask::Unsubscribe {
+                subscriber: *subscriber,
+                emitter: None,
+                kind: *kind,
+            },
+            other => unreachable!("not about all shards: {other:?}"),
+        };
+        self.ask(id, to, ask, effects);
+    }
+
+    /// Goes on with searches that have used up their turn.
+    pub(crate) fn go_on_searching(&mut self, effects: &mut Effects) {
+        for _ in 0..self.mesh.searching.len().min(SEARCHES_PER_TICK) {
+            let Some((id, from)) = self.mesh.searching.pop_front() else {
+                return;
+            };
+            self.ask_shard_from(id, from, effects);
+        }
+    }
+
+    fn on_acted(&mut self, id: u32, told: Told, effects: &mut Effects) {
+        let job = self.mesh.jobs.at_mut(id);
+        let done = match told {
+            Told::Page { views, next } => {
+                let has_room = job.gathered.take(views);
+                if let Some(next) = next.filter(|_| has_room) {
+                    self.mesh.searching.push_back((id, next));
+                    return;
+                }
+                return self.on_shard_done(id, has_room, effects);
+            }
+            Told::Subscriptions(found) => {
+                job.gathered.subscriptions.extend(found);
+                return self.on_shard_done(id, true, effects);
+            }
+            Told::Count(count) => {
+                job.gathered.count += count;
+                return self.on_shard_done(id, true, effects);
+            }
+            Told::View(view) => match job.view_is_first_of_many() {
+                None => job.done_with(view),
+                Some(with_self) => {
+                    if with_self {
+                        job.gathered.take(vec![view]);
+                    }
+                    return self.ask_next_shard(id, effects);
+                }
+            },
+            Told::Allowed if matches!(job.call.op, Op::Unsubscribe { emitter: None, .. }) => {
+                return self.on_shard_done(id, true, effects);
+            }
+            told => job.done(told),
+        };
+        self.end_job(id, Ok(done), effects);
+    }
+
+    /// A shard has answered a question to all shards.
+    fn on_shard_done(&mut self, id: u32, wants_more: bool, effects: &mut Effects) {
+        let job = self.mesh.jobs.at_mut(id);
+        job.cursor += 1;
+        if wants_more && job.cursor < self.config.shards {
+            return self.ask_next_shard(id, effects);
+        }
+        let gathered = std::mem::take(&mut job.gathered);
+        let done = match &job.call.op {
+            Op::Subscriptions { .. } => Done::Subscriptions(gathered.subscriptions),
+            Op::Status => Done::Status {
+                connections: gathered.count,
+            },
+            Op::Unsubscribe { .. } => Done::Unsubscribed,
+            _ => Done::Devices {
+                views: gathered.views,
+            },
+        };
+        self.end_job(id, Ok(done), effects);
+    }
+
+    fn end_job(&mut self, id: u32, outcome: Outcome, effects: &mut Effects) {
+        let job = self.mesh.jobs.remove(id);
+        match &outcome {
+            Ok(_) => self.counters.mesh_calls += 1,
+            Err(Refusal::Unauthorized) => self.counters.mesh_unauthorized += 1,
+            Err(Refusal::RateLimited { .. }) => self.counters.mesh_rate_limited += 1,
+            Err(_) => self.counters.mesh_refused += 1,
+        }
+        self.on_outcome(job.origin, outcome, job.batch, effects);
+    }
+}
+
+/// Searches that go on in one tick, a page each.
+const SEARCHES_PER_TICK: usize = 4;
+
+impl Gathered {
+    /// Takes documents in; whether there is room for more.
+    fn take(&mut self, views: Vec<Vec<u8>>) -> bool {
+        for view in views {
+            if self.views.len() >= RESULTS_MAX || self.bytes + view.len() > RESULT_BYTES_MAX {
+                return false;
+            }
+            self.bytes += view.len();
+            self.views.push(view);
+        }
+        true
+    }
+}
+
+impl Job {
+    /// Of a request for one's own devices: whether the answer begins with the actor.
+    fn view_is_first_of_many(&self) -> Option<bool> {
+        match self.call.op {
+            Op::MyDevices { with_self, .. } => Some(with_self),
+            _ => None,
+        }
+    }
+
+    fn done_with(&mut self, view: Vec<u8>) -> Done {
+        match &self.call.op {
+            Op::Register { .. } => {
+                let (device, token) = self.fresh.take().expect("drawn before it was asked for");
+                Done::Registered {
+                    device,
+                    token,
+                    view,
+                }
+            }
+            Op::Claim { .. } => Done::Claimed { view },
+            _ => Done::Device { view },
+        }
+    }
+
+    fn done(&mut self, told: Told) -> Done {
+        match (told, &self.call.op) {
+            (
+                Told::Updated {
+                    view,
+                    before,
+                    is_operators,
+                },
+                _,
+            ) => Done::Updated {
+                view,
+                before,
+                is_operators,
+            },
+            (Told::Allowed, Op::Unregister { device }) => Done::Unregistered { device: *device },
+            (Told::Allowed, Op::Subscribe(of)) => Done::Subscribed(of.record()),
+            (Told::Allowed, _) => Done::Unsubscribed,
+            (Told::Token { created, options }, _) => {
+                let (device, token) = self.fresh.take().expect("drawn before it was asked for");
+                Done::Token {
+                    device,
+                    token,
+                    created,
+                    options,
+                }
+            }
+            (Told::Revoked { count }, _) => Done::Revoked { count },
+            (Told::Tokens(json), _) => Done::Tokens { json },
+            (Told::PublicKey(json), Op::PublicKey { device }) => Done::PublicKey {
+                device: *device,
+                json,
+            },
+            (other, op) => unreachable!("{other:?} is no answer to {op:?}"),
+        }
+    }
+}
+
+impl SubscriptionOf {
+    /// As it is kept.
+    pub fn record(&self) -> DeviceSubscription {
+        DeviceSubscription {
+            emitter: self.emitter,
+            subscriber: self.subscriber,
+            kind: self.kind as u8,
+        }
+    }
+}
+
+/// Whether a message body names everybody among its devices; a body that does not parse names
+/// nobody, and is refused later.
+fn names_everybody(body: &[u8]) -> bool {
+    Outgoing::parse(body, DeviceId([0; 16]), usize::MAX).is_ok_and(|outgoing| outgoing.is_broadcast)
+}

@@ -1,0 +1,143 @@
+//! The Meshblu API: devices, who may do what with them, and what they tell each other.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `call.rs` | a request and its outcome, whatever the transport |
+//! | `jobs.rs`, `ask.rs` | requests under way; their steps |
+//! | `steps.rs`, `tokens.rs` | what the owner of a device does at a step |
+//! | `registry.rs`, `live.rs` | devices; their connections |
+//! | `fanout.rs`, `emission.rs` | who hears of what |
+//! | `hearing.rs`, `socket.rs`, `mqtt.rs` | connections of devices: WebSocket, MQTT |
+//! | `forward.rs` | webhooks |
+//! | `secrets.rs` | tokens and UUIDs that nobody can guess |
+
+pub(crate) mod ask;
+pub(crate) mod call;
+pub(crate) mod emission;
+mod fanout;
+mod forward;
+pub(crate) mod hearing;
+mod http;
+mod jobs;
+pub(crate) mod live;
+pub(crate) mod mqtt;
+mod recover;
+pub(crate) mod registry;
+mod secrets;
+pub(crate) mod socket;
+mod steps;
+mod tokens;
+
+use crate::map::{Map, map_with_seed};
+use crate::slots::Slots;
+use crate::{Config, DeviceId, Effects, Shard, Time};
+use ask::Asker;
+use call::{CallOrigin, Outcome};
+use hearing::Identity;
+use jobs::Job;
+use meshblu::Refusal;
+use registry::Registry;
+use secrets::Secrets;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+/// What a shard keeps for the Meshblu API.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    /// The devices that live here.
+    pub registry: Registry,
+    /// Requests that came by connections of this shard.
+    pub jobs: Slots<Job>,
+    /// Jobs that search on at the next tick, and from where.
+    pub searching: VecDeque<(u32, u32)>,
+    /// Connections of this shard that have shown a device's token, by their numbers.
+    pub identities: Map<u32, Identity>,
+    /// Where tokens and UUIDs come from.
+    pub secrets: Secrets,
+    /// Slow work of helper threads.
+    pub computing: Slots<Computing>,
+    /// Registrations by address in the current window, and when that began.
+    registrations: Map<IpAddr, (u32, u32)>,
+}
+
+/// Slow work of a helper thread, and who waits for it.
+#[derive(Debug)]
+pub(crate) enum Computing {
+    /// A secret is compared with slow hashes.
+    Verify {
+        /// Who asked.
+        asker: Asker,
+        /// Of which device.
+        device: DeviceId,
+        /// Which tokens the hashes are of.
+        tokens: Vec<u64>,
+        /// The connection to attach if one fits.
+        live: Option<live::Live>,
+    },
+    /// A webhook is called; the token made for the call ends with it.
+    Call {
+        /// Whose, and which.
+        token: Option<(DeviceId, u64)>,
+    },
+}
+
+/// Addresses whose registrations are counted; beyond it all are forgotten.
+const ADDRESSES_MAX: usize = 65_536;
+
+impl Mesh {
+    /// Without devices.
+    pub fn new(config: &Config, seed: u64) -> Mesh {
+        Mesh {
+            registry: Registry::new(seed),
+            jobs: Slots::default(),
+            searching: VecDeque::new(),
+            identities: map_with_seed(seed),
+            secrets: Secrets::new(config.mesh.secret_seed, config.shard),
+            computing: Slots::default(),
+            registrations: map_with_seed(seed),
+        }
+    }
+
+    /// Whether the next tick has something to do.
+    pub fn wants_turn(&self) -> bool {
+        !self.searching.is_empty()
+    }
+}
+
+impl Shard {
+    /// Tells whoever waits what came of a request, once `batch` is durable.
+    pub(crate) fn on_outcome(
+        &mut self,
+        origin: CallOrigin,
+        outcome: Outcome,
+        batch: u64,
+        effects: &mut Effects,
+    ) {
+        match origin {
+            CallOrigin::Http(id) => self.answer_http_call(id, outcome, batch, effects),
+            CallOrigin::Socket(id) => self.answer_socket_call(id, outcome, batch, effects),
+            CallOrigin::Connect(id) => self.on_connect_verified(id, outcome, effects),
+        }
+    }
+
+    /// Whether whoever is at the other end may register one more device.
+    fn may_register(&mut self, origin: CallOrigin) -> Result<(), Refusal> {
+        let (CallOrigin::Http(id) | CallOrigin::Socket(id) | CallOrigin::Connect(id)) = origin;
+        let Some(peer) = self.connection(id).map(|connection| connection.peer.ip()) else {
+            return Ok(()); // Nobody hears of it; but what was asked is done.
+        };
+        if self.mesh.registrations.len() >= ADDRESSES_MAX {
+            self.mesh.registrations.clear();
+        }
+        let now_s = seconds(self.now);
+        let mesh = &self.config.mesh;
+        let rate = self.mesh.registrations.entry(peer).or_default();
+        registry::spend(rate, now_s, mesh.rate_window_s, mesh.registrations_max)
+            .map_err(|retry_after_s| Refusal::RateLimited { retry_after_s })
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn seconds(now: Time) -> u32 {
+    (now.0 / 1_000_000) as u32
+}

@@ -1,0 +1,214 @@
+//! Devices that speak MQTT: CONNECT with a UUID and a token, and who may use which topics.
+//!
+//! A device publishes to `{uuid}/message` (or just `{uuid}`) and `{uuid}/broadcast`, where `{uuid}`
+//! is its own, and hears on `{uuid}/message`, `/broadcast`, `/config` and `/unregistered`. What it
+//! publishes there is not passed on as it is: it is a request like any other, so nothing is echoed.
+//!
+//! Always: nobody but the device itself publishes or subscribes to its topics with these names, and
+//! a device uses no topic of another one. A session that a device had is for that device alone.
+
+use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome};
+use super::emission::EventKind;
+use super::hearing::Identity;
+use super::live::Transport;
+use crate::pending::Ticket;
+use crate::shard::pause;
+use crate::{ConnectionId, DeviceId, Effects, Frame, SessionId, Shard, topic};
+use meshblu::{Outgoing, Refusal};
+use mqtt_v5_codec::{Connect, ReasonCode};
+
+/// What becomes of a PUBLISH to a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// It goes to whoever has subscribed.
+    Ordinary,
+    /// It is a message of the device.
+    Send(DeviceId, EventKind),
+    /// The client may not.
+    Denied,
+}
+
+/// What a CONNECT says of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Nothing that we know: no UUID as user name.
+    Nothing,
+    /// It is this device, which has been verified.
+    Verified(DeviceId),
+    /// It is looked at; the packet is to be read again afterwards.
+    Pending,
+}
+
+/// The device that a CONNECT names.
+pub(crate) fn claimed_device(connect: &Connect<'_>) -> Option<(DeviceId, Box<str>)> {
+    let device = DeviceId::parse(connect.user_name?)?;
+    let token = std::str::from_utf8(connect.password?).ok()?;
+    Some((device, token.into()))
+}
+
+impl Shard {
+    /// Has the token of a CONNECT verified, if it shows one, and reads no further meanwhile.
+    pub(crate) fn claim(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        effects: &mut Effects,
+    ) -> Claim {
+        let Some((device, token)) = claimed_device(connect) else {
+            return Claim::Nothing;
+        };
+        if let Some(identity) = self.mesh.identity(id) {
+            assert_eq!(identity.device, device, "the same packet once more");
+            return Claim::Verified(device);
+        }
+        self.pause(id, pause::CALL, effects);
+        let call = Call {
+            actor: Actor::Claimed { device, token },
+            acting_as: None,
+            op: Op::Listen {
+                connection: id,
+                transport: Transport::Mqtt,
+            },
+        };
+        self.start_call(CallOrigin::Connect(id), call, effects);
+        Claim::Pending
+    }
+
+    /// It is known whether a client is the device that it says.
+    pub(crate) fn on_connect_verified(
+        &mut self,
+        id: ConnectionId,
+        outcome: Outcome,
+        effects: &mut Effects,
+    ) {
+        let is_alive = self.connection(id).is_some();
+        match outcome {
+            Ok(Done::Listening { device, .. }) if !is_alive => {
+                self.detach_from(device, id, effects);
+            }
+            _ if !is_alive => {}
+            Ok(Done::Listening { device, token, .. }) => {
+                let identity = Identity::new(device, token, Transport::Mqtt);
+                self.mesh.identities.insert(id.index, identity);
+                self.resume(id, pause::CALL, effects);
+            }
+            Ok(other) => unreachable!("no outcome of CONNECT: {other:?}"),
+            Err(refusal) => {
+                let (reason, why) = match refusal {
+                    Refusal::Busy => (ReasonCode::ServerBusy, "too much is under way"),
+                    Refusal::RateLimited { .. } => (
+                        ReasonCode::ConnectionRateExceeded,
+                        "the device has used up its requests",
+                    ),
+                    _ => (
+                        ReasonCode::BadUserNameOrPassword,
+                        "no such device, or not its token",
+                    ),
+                };
+                self.refuse(id, reason, why, effects);
+            }
+        }
+    }
+
+    /// The owner of a device was told of a connection that is gone.
+    pub(super) fn detach_from(
+        &mut self,
+        device: DeviceId,
+        connection: ConnectionId,
+        effects: &mut Effects,
+    ) {
+        let owner = self.placement.device(device);
+        match owner == self.config.shard {
+            true => self.on_detach(owner, device, connection),
+            false => {
+                let detach = Frame::Detach { device, connection };
+                self.lanes.send(owner, detach, effects);
+            }
+        }
+    }
+
+    /// What becomes of a PUBLISH of this connection to a topic.
+    pub(crate) fn right_to_publish(&self, id: ConnectionId, topic: &str) -> Right {
+        let me = self.mesh.identity(id).map(|identity| identity.device);
+        let Some(uuid) = topic::device_uuid(topic) else {
+            return match self.config.mesh.has_free_topics {
+                true => Right::Ordinary,
+                false => Right::Denied,
+            };
+        };
+        let device = DeviceId(uuid);
+        let kind = match topic.get(37..) {
+            Some(name) => EventKind::of_topic(name),
+            // For others than devices it is a topic like any other.
+            None => me.map(|_| EventKind::Message),
+        };
+        match (kind, me) {
+            (Some(kind @ (EventKind::Message | EventKind::Broadcast)), Some(me))
+                if me == device =>
+            {
+                Right::Send(device, kind)
+            }
+            (Some(_), _) => Right::Denied,
+            (None, Some(me)) if me != device => Right::Denied,
+            (None, _) => Right::Ordinary,
+        }
+    }
+
+    /// Whether a session may subscribe to a filter, as far as devices are concerned.
+    pub(crate) fn may_hear(&self, session: SessionId, filter: &str) -> bool {
+        let me = self.sessions.at(session.index).device.as_deref();
+        let Some(uuid) = topic::device_uuid(filter) else {
+            return self.config.mesh.has_free_topics;
+        };
+        match me {
+            Some(me) => me.0 == uuid,
+            // Ordinary topics below a UUID; what devices hear is not given to others anyway.
+            None => filter
+                .get(37..)
+                .is_none_or(|name| EventKind::of_topic(name).is_none()),
+        }
+    }
+
+    /// What a device has published is its message; errs if it makes no sense.
+    pub(crate) fn read_published(
+        &mut self,
+        id: ConnectionId,
+        device: DeviceId,
+        kind: EventKind,
+        payload: &[u8],
+    ) -> Result<Outgoing, ReasonCode> {
+        if self.spend_message(id).is_err() {
+            self.counters.mesh_rate_limited += 1;
+            return Err(ReasonCode::MessageRateTooHigh);
+        }
+        let limit = self.config.mesh.message_bytes_max;
+        let outgoing = match kind {
+            EventKind::Broadcast => {
+                let mut body = b"{\"payload\":".to_vec();
+                body.extend_from_slice(payload);
+                body.push(b'}');
+                Outgoing::broadcast(&body, device, limit)
+            }
+            _ => Outgoing::parse(payload, device, limit),
+        };
+        outgoing.map_err(|refusal| {
+            self.counters.mesh_refused += 1;
+            match refusal {
+                Refusal::TooLarge => ReasonCode::PacketTooLarge,
+                _ => ReasonCode::PayloadFormatInvalid,
+            }
+        })
+    }
+
+    /// Sends what a device has published.
+    pub(crate) fn send_published(
+        &mut self,
+        device: DeviceId,
+        outgoing: &Outgoing,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
+        ticket.matched = true;
+        self.emit_message(device, outgoing, ticket, effects);
+    }
+}

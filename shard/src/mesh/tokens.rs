@@ -1,0 +1,337 @@
+//! Tokens: what shows that somebody is a device.
+//!
+//! Always: a token itself is never kept, only its hash; comparing takes the same time wherever the
+//! difference is. Hashes that are slow on purpose are compared by helper threads.
+
+use super::ask::{Ask, Asker, Proof, Told};
+use super::live::Live;
+use super::steps::Result;
+use super::{Computing, seconds};
+use crate::{Change, Compute, Computed, DeviceId, Effect, Effects, Shard, Task};
+use meshblu::{Refusal, StoredSecret, Token, TokenOptions, keyed_hash};
+
+/// What a look at a device's tokens has shown.
+enum Verdict {
+    /// It is this token.
+    Fits(u64),
+    /// It is none of them.
+    FitsNone,
+    /// It may be one of these, whose hashes are slow.
+    MayFit(Vec<(u64, Box<str>)>),
+}
+
+impl Shard {
+    /// Whether a proof is good; if so, and `live` is given, the connection hears what happens to
+    /// the device from now on.
+    pub(super) fn verify(
+        &mut self,
+        asker: Asker,
+        device: DeviceId,
+        proof: Proof,
+        live: Option<Live>,
+        effects: &mut Effects,
+    ) {
+        let told = match (self.judge(device, &proof), proof) {
+            (Verdict::Fits(token), _) => self.on_verified(device, token, live, effects),
+            (Verdict::MayFit(slow), Proof::Token(secret)) => {
+                let limit = self.config.limits.computes_max;
+                if self.mesh.computing.len() < limit {
+                    let (tokens, hashes) = slow.into_iter().unzip();
+                    let waiting = Computing::Verify {
+                        asker,
+                        device,
+                        tokens,
+                        live,
+                    };
+                    return self.compute(waiting, Task::Verify { secret, hashes }, effects);
+                }
+                self.counters.mesh_busy += 1;
+                Told::Refused(Refusal::Busy)
+            }
+            _ => Told::Refused(Refusal::Unauthorized),
+        };
+        self.tell_asker(asker, told, 0, effects);
+    }
+
+    fn judge(&self, device: DeviceId, proof: &Proof) -> Verdict {
+        let Some(entry) = self.mesh.registry.find(device) else {
+            return Verdict::FitsNone;
+        };
+        let now = self.timestamp();
+        let mut valid = entry.tokens.iter().filter(|token| !token.is_expired(now));
+        match proof {
+            Proof::Known(id) => match valid.find(|token| token.id == *id) {
+                Some(_) => Verdict::Fits(*id),
+                None => Verdict::FitsNone,
+            },
+            Proof::Token(text) => {
+                let hash = keyed_hash(&self.config.mesh.pepper, device, text);
+                let mut slow = Vec::new();
+                let mut fits = None;
+                for token in valid {
+                    match &token.secret {
+                        StoredSecret::Keyed(known) if known.matches(&hash) => fits = Some(token.id),
+                        StoredSecret::Keyed(_) => {}
+                        StoredSecret::Bcrypt(text) => slow.push((token.id, text.clone())),
+                    }
+                }
+                match fits {
+                    Some(id) => Verdict::Fits(id),
+                    None if slow.is_empty() => Verdict::FitsNone,
+                    None => Verdict::MayFit(slow),
+                }
+            }
+        }
+    }
+
+    /// Somebody has shown a token of this device.
+    fn on_verified(
+        &mut self,
+        device: DeviceId,
+        token: u64,
+        live: Option<Live>,
+        effects: &mut Effects,
+    ) -> Told {
+        let (window_s, limit) = (self.config.mesh.rate_window_s, self.config.mesh.rate_limit);
+        let now_s = seconds(self.now);
+        let registry = &mut self.mesh.registry;
+        if let Err(retry_after_s) = registry.spend(device, now_s, window_s, limit) {
+            return Told::Refused(Refusal::RateLimited { retry_after_s });
+        }
+        let Some(live) = live else {
+            return Told::Known { token };
+        };
+        let entry = registry.find(device).expect("its token has just been seen");
+        let mut meshblu = Vec::new();
+        entry.device.write_meshblu(&mut meshblu);
+        self.attach(device, Live { token, ..live }, effects);
+        Told::Attached { token, meshblu }
+    }
+
+    /// Gives work to a helper thread.
+    pub(super) fn compute(&mut self, waiting: Computing, task: Task, effects: &mut Effects) {
+        let (id, _) = self.mesh.computing.insert(waiting);
+        let id = u64::from(id);
+        effects.push(Effect::Compute(Compute { id, task }));
+    }
+
+    /// A helper thread has done its work.
+    pub(crate) fn on_computed(&mut self, id: u64, outcome: Computed, effects: &mut Effects) {
+        let id = u32::try_from(id).expect("the number of a slot");
+        match self.mesh.computing.remove(id) {
+            Computing::Call { token } => {
+                if !matches!(outcome, Computed::Called { is_delivered: true }) {
+                    self.counters.webhooks_failed += 1;
+                } else {
+                    self.counters.webhooks_sent += 1;
+                }
+                if let Some((device, token)) = token {
+                    self.remove_tokens(device, |known| known.id == token, effects);
+                }
+            }
+            Computing::Verify {
+                asker,
+                device,
+                tokens,
+                live,
+            } => {
+                let told = match outcome {
+                    Computed::Verified(Some(at)) => {
+                        // It may have been revoked meanwhile.
+                        match self.judge(device, &Proof::Known(tokens[at])) {
+                            Verdict::Fits(token) => self.on_verified(device, token, live, effects),
+                            _ => Told::Refused(Refusal::Unauthorized),
+                        }
+                    }
+                    Computed::Verified(None) | Computed::Called { .. } => {
+                        Told::Refused(Refusal::Unauthorized)
+                    }
+                    Computed::Busy => {
+                        self.counters.mesh_busy += 1;
+                        Told::Refused(Refusal::Busy)
+                    }
+                };
+                self.tell_asker(asker, told, 0, effects);
+            }
+        }
+    }
+
+    /// A step about tokens.
+    pub(super) fn token_step(&mut self, ask: Ask, effects: &mut Effects) -> Result<(Told, bool)> {
+        match ask {
+            Ask::GenerateToken {
+                device,
+                actor,
+                token,
+                body,
+                is_reset,
+            } => {
+                let options = TokenOptions::parse(&body)?;
+                self.configurable(device, actor)?;
+                self.can_keep()?;
+                let text = members(&options);
+                if is_reset {
+                    self.remove_tokens(device, |_| true, effects);
+                } else {
+                    self.make_room_for_token(device)?;
+                }
+                self.add_token(device, &token, options, is_reset);
+                let told = Told::Token {
+                    created: self.timestamp(),
+                    options: text.into(),
+                };
+                Ok((told, true))
+            }
+            Ask::RevokeToken {
+                device,
+                actor,
+                token,
+            } => {
+                self.configurable(device, actor)?;
+                self.can_keep()?;
+                let hash = keyed_hash(&self.config.mesh.pepper, device, &token);
+                let is_meant = |known: &Token| matches!(&known.secret, StoredSecret::Keyed(it) if it.matches(&hash));
+                let count = self.remove_tokens(device, is_meant, effects);
+                Ok((Told::Revoked { count }, true))
+            }
+            Ask::RevokeTokens { device, actor, tag } => {
+                self.configurable(device, actor)?;
+                self.can_keep()?;
+                let is_meant = |known: &Token| {
+                    !known.is_root
+                        && tag
+                            .as_ref()
+                            .is_none_or(|tag| known.tag.as_ref() == Some(tag))
+                };
+                let count = self.remove_tokens(device, is_meant, effects);
+                Ok((Told::Revoked { count }, true))
+            }
+            Ask::SearchTokens { device, tag } => {
+                let entry = self.mesh.registry.find(device).ok_or(Refusal::NotFound)?;
+                let mut json = vec![b'['];
+                for token in &entry.tokens {
+                    if tag
+                        .as_ref()
+                        .is_some_and(|tag| token.tag.as_ref() != Some(tag))
+                    {
+                        continue;
+                    }
+                    if json.len() > 1 {
+                        json.push(b',');
+                    }
+                    token.write_search_json(device, &mut json);
+                }
+                json.push(b']');
+                Ok((Told::Tokens(json), false))
+            }
+            other => unreachable!("not about tokens: {other:?}"),
+        }
+    }
+
+    /// Tokens that have expired make room for others. Errs if there are too many even so.
+    fn make_room_for_token(&mut self, device: DeviceId) -> Result<()> {
+        let now = self.timestamp();
+        let maximum = self.config.limits.tokens_max;
+        let Some(entry) = self.mesh.registry.find_mut(device) else {
+            return Err(Refusal::NotFound);
+        };
+        if entry.tokens.len() < maximum {
+            return Ok(());
+        }
+        let (expired, valid) = std::mem::take(&mut entry.tokens)
+            .into_iter()
+            .partition(|token| token.is_expired(now));
+        entry.tokens = valid;
+        let has_room = entry.tokens.len() < maximum;
+        let expired: Vec<Token> = expired;
+        for token in expired {
+            self.keep(Change::RemoveToken {
+                device,
+                token: token.id,
+            });
+        }
+        match has_room {
+            true => Ok(()),
+            false => Err(Refusal::invalid("too many tokens")),
+        }
+    }
+
+    /// Adds a token to a device that is here; returns its number.
+    pub(super) fn add_token(
+        &mut self,
+        device: DeviceId,
+        text: &str,
+        options: TokenOptions,
+        is_root: bool,
+    ) -> u64 {
+        // Never one that was there before: connections may still know that.
+        let id = self.random.next();
+        let token = Token {
+            secret: StoredSecret::Keyed(keyed_hash(&self.config.mesh.pepper, device, text)),
+            created: self.timestamp(),
+            expires_s: options.expires_s,
+            tag: options.tag,
+            id,
+            is_root,
+        };
+        self.keep(Change::PutToken {
+            device,
+            token: id,
+            record: token.to_record().into(),
+        });
+        let entry = self.mesh.registry.find_mut(device);
+        entry.expect("the device is here").tokens.push(token);
+        id
+    }
+
+    /// Removes tokens of a device, and closes the connections that have shown them.
+    pub(super) fn remove_tokens(
+        &mut self,
+        device: DeviceId,
+        is_meant: impl Fn(&Token) -> bool,
+        effects: &mut Effects,
+    ) -> usize {
+        let Some(entry) = self.mesh.registry.find_mut(device) else {
+            return 0;
+        };
+        let gone: Vec<u64> = entry
+            .tokens
+            .iter()
+            .filter(|token| is_meant(token))
+            .map(|token| token.id)
+            .collect();
+        if gone.is_empty() {
+            return 0;
+        }
+        entry.tokens.retain(|token| !gone.contains(&token.id));
+        let closed: Vec<Live> = entry
+            .live
+            .iter()
+            .filter(|live| gone.contains(&live.token))
+            .copied()
+            .collect();
+        for token in &gone {
+            self.keep(Change::RemoveToken {
+                device,
+                token: *token,
+            });
+        }
+        for live in closed {
+            self.end_live(live, device, effects);
+        }
+        gone.len()
+    }
+}
+
+/// Options of a token as members of a JSON object, without braces.
+fn members(options: &TokenOptions) -> String {
+    let mut object = serde_json::Map::new();
+    if let Some(expires_s) = options.expires_s {
+        object.insert("expiresOn".into(), expires_s.into());
+    }
+    if let Some(tag) = &options.tag {
+        object.insert("tag".into(), (&**tag).into());
+    }
+    let text = serde_json::Value::Object(object).to_string();
+    text[1..text.len() - 1].to_owned()
+}
