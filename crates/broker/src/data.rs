@@ -2,6 +2,7 @@
 
 use crate::control::{self, Control};
 use crate::cpus;
+use crate::helpers::Pool;
 use crate::kept::Kept;
 use crate::progress::Count;
 use crate::upkeep::summary_of;
@@ -24,10 +25,10 @@ use tracing::{info, warn};
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The directory, locked for as long as this lives, and what each shard's thread needs to use it.
-#[derive(Debug)]
 pub struct Data {
     directory: DataDirectory,
     spare_cpus: Arc<[usize]>,
+    helpers: Arc<Pool>,
     recovered: Count,
     /// Per shard, once it has recovered.
     workers: Vec<OnceLock<WorkerControl>>,
@@ -47,6 +48,7 @@ impl Data {
         path: &Path,
         config: &ServerConfig,
         spare_cpus: Vec<usize>,
+        helpers: Arc<Pool>,
     ) -> anyhow::Result<Data> {
         let new = NewDirectory {
             id: getrandom::u64().context("the system gives no random numbers")?,
@@ -71,6 +73,7 @@ impl Data {
         Ok(Data {
             directory,
             spare_cpus: spare_cpus.into(),
+            helpers,
             recovered: Count::default(),
             workers: (0..config.shards).map(|_| OnceLock::new()).collect(),
         })
@@ -175,14 +178,14 @@ impl Data {
             on_thread_start: Arc::new(move || cpus::run_on(&cpus)),
             ..WorkerOptions::default()
         };
-        let waker = place.waker.clone();
-        let worker = Worker::start(store, options, move || waker.wake())?;
+        let [waker, store_waker] = [place.waker.clone(), place.waker.clone()];
+        let worker = Worker::start(store, options, move || store_waker.wake())?;
         // A shard recovers once.
         let _ = self.workers[usize::from(number)].set(worker.control());
         Ok(Made {
             handler: shard,
             store: Some(Box::new(Kept::new(number, worker))),
-            helpers: None,
+            helpers: Some(self.helpers.helpers_of(move || waker.wake())),
         })
     }
 }

@@ -12,6 +12,7 @@ mod data;
 mod descriptors;
 mod durability;
 mod failure;
+mod helpers;
 mod kept;
 mod logs;
 mod progress;

@@ -3,12 +3,13 @@
 use crate::arguments::{Driver, QueueFull, ServeArguments};
 use crate::data::Data;
 use crate::durability::Mode;
+use crate::helpers::Pool;
 use crate::progress::Progress;
 use crate::{cpus, descriptors, failure};
 use anyhow::Context;
-use net::{DriverChoice, Server, ServerConfig, Stopper, Tuning};
+use net::{DriverChoice, Made, Server, ServerConfig, Stopper, Tuning};
 use shard::limits::QueuePolicy;
-use shard::{Anonymous, Durability, Limits, Listener, ShardId};
+use shard::{Anonymous, Durability, Limits, Listener, Shard, ShardId};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
@@ -36,14 +37,15 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
 
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
+    let spare = cpus::spare(&usable, &config.cpus);
+    let helpers = Pool::start(&spare, false)?;
     let (server, data) = match arguments.durability {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
-            let server = net::start(config).map_err(|error| failure::explain(error, &arguments))?;
-            (server, None)
+            (start_in_memory(config, &arguments, &helpers)?, None)
         }
         Mode::Commit | Mode::Interval => {
-            let (server, data) = start_with_data(config, &arguments, &usable)?;
+            let (server, data) = start_with_data(config, &arguments, spare, Arc::clone(&helpers))?;
             (server, Some(data))
         }
     };
@@ -60,20 +62,41 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
     if let Some(data) = &data {
         data.stop_control();
     }
+    helpers.log();
     result.context("stopped by a failure")?;
     info!("stopped");
     Ok(())
+}
+
+/// Starts shards that keep nothing.
+fn start_in_memory(
+    config: ServerConfig,
+    arguments: &ServeArguments,
+    helpers: &Arc<Pool>,
+) -> anyhow::Result<Server> {
+    let (template, helpers) = (config.clone(), Arc::clone(helpers));
+    net::start_stored(config, move |place| {
+        let mut shard = Shard::new(template.of_shard(place.shard), place.now);
+        shard.begin(place.now);
+        let waker = place.waker.clone();
+        Ok(Made {
+            handler: shard,
+            store: None,
+            helpers: Some(helpers.helpers_of(move || waker.wake())),
+        })
+    })
+    .map_err(|error| failure::explain(error, arguments))
 }
 
 /// Starts shards that recover from their files.
 fn start_with_data(
     mut config: ServerConfig,
     arguments: &ServeArguments,
-    usable: &[usize],
+    spare: Vec<usize>,
+    helpers: Arc<Pool>,
 ) -> anyhow::Result<(Server, Arc<Data>)> {
     let path = arguments.data_directory();
-    let spare = cpus::spare(usable, &config.cpus);
-    let data = Arc::new(Data::open(&path, &config, spare)?);
+    let data = Arc::new(Data::open(&path, &config, spare, helpers)?);
     config.shard.placement_seed = data.placement_seed();
     let progress = Progress::watch("recovering", data.recovered());
     let shards_data = Arc::clone(&data);

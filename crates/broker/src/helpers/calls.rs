@@ -1,0 +1,338 @@
+//! Webhooks: requests to servers of others, with a client that keeps connections open.
+//!
+//! Bounded: [`TRIES`] with a pause between them, [`TIMEOUT`] each, [`ANSWER_BYTES_MAX`] of an
+//! answer are read, and a thread holds [`PAUSED_MAX`] calls that wait for another try: when it has
+//! as many, it takes no new ones. No redirect is followed.
+
+use super::{Call, Counts, addresses};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use shard::{Computed, Webhook};
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+use tracing::debug;
+use ureq::config::Config;
+use ureq::http::{Request, Uri};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Error};
+
+/// The pauses before the second try and before the third.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(4)];
+/// How often a webhook is called at most.
+const TRIES: usize = PAUSES.len() + 1;
+/// How long a try may take, from looking the name up to the end of the answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// So much of an answer is read, so that the connection can be used again; nobody looks at it.
+const ANSWER_BYTES_MAX: u64 = 65_536;
+/// Calls of one thread that wait for another try.
+const PAUSED_MAX: usize = 256;
+/// Connections that are kept for the next call, to all servers and to each.
+const IDLE_MAX: usize = 64;
+const IDLE_PER_HOST_MAX: usize = 4;
+
+/// How a try has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Try {
+    /// The other side has taken it.
+    Delivered,
+    /// It may go better next time.
+    Again,
+    /// It never will.
+    Hopeless,
+}
+
+/// Calls webhooks.
+pub struct Caller {
+    agent: Agent,
+}
+
+impl Caller {
+    /// May it call addresses that only this machine or its network knows?
+    pub fn new(may_call_private: bool) -> Caller {
+        let config = Config::builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // Where it leads nobody has looked at.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // A proxy would look the name up by itself.
+            .proxy(None)
+            .allow_non_standard_methods(true)
+            .max_idle_connections(IDLE_MAX)
+            .max_idle_connections_per_host(IDLE_PER_HOST_MAX)
+            .user_agent(concat!("meshring/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let resolver = CheckedResolver {
+            may_call_private,
+            inner: DefaultResolver::default(),
+        };
+        Caller {
+            agent: Agent::with_parts(config, DefaultConnector::new(), resolver),
+        }
+    }
+
+    /// Calls once.
+    pub fn call(&self, webhook: &Webhook) -> Try {
+        let mut request = Request::builder()
+            .method(&*webhook.method)
+            .uri(&*webhook.url);
+        for (name, value) in &webhook.headers {
+            request = request.header(&**name, &**value);
+        }
+        let has_body = &*webhook.method != "GET";
+        let sent = match has_body {
+            true => request
+                .body(&webhook.body[..])
+                .map(|all| self.agent.run(all)),
+            false => request.body(()).map(|all| self.agent.run(all)),
+        };
+        match sent {
+            // An URL or a header that cannot be.
+            Err(error) => {
+                debug!(%error, "a webhook cannot be called");
+                Try::Hopeless
+            }
+            Ok(Err(error)) => {
+                debug!(%error, "a webhook was not delivered");
+                judge_error(&error)
+            }
+            Ok(Ok(mut answer)) => {
+                let status = answer.status().as_u16();
+                let body = answer.body_mut();
+                // Only so that the connection can be used again.
+                let _ = body.with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+                judge_status(status)
+            }
+        }
+    }
+}
+
+fn judge_status(status: u16) -> Try {
+    match status {
+        200..=299 => Try::Delivered,
+        // Request timeout, too early, too many requests.
+        408 | 425 | 429 | 500..=599 => Try::Again,
+        _ => Try::Hopeless,
+    }
+}
+
+fn judge_error(error: &Error) -> Try {
+    match error {
+        Error::Io(error) if error.kind() == ErrorKind::PermissionDenied => Try::Hopeless,
+        Error::BadUri(_) | Error::Http(_) | Error::RequireHttpsOnly(_) => Try::Hopeless,
+        _ => Try::Again,
+    }
+}
+
+/// Looks names up, and refuses those of which any address is out of bounds.
+#[derive(Debug)]
+struct CheckedResolver {
+    may_call_private: bool,
+    inner: DefaultResolver,
+}
+
+impl Resolver for CheckedResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let found = self.inner.resolve(uri, config, timeout)?;
+        if self.may_call_private {
+            return Ok(found);
+        }
+        for address in found.iter().map(|address| address.ip()) {
+            if !addresses::is_public(address) || addresses::is_own(address) {
+                let text = format!("webhooks may not call {address}; see --webhooks-to-private");
+                return Err(Error::Io(io::Error::new(ErrorKind::PermissionDenied, text)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A call that waits for another try.
+struct Paused {
+    due: Instant,
+    call: Call,
+    tries: usize,
+}
+
+/// Calls what is waiting, until nobody can send any more and nothing is left.
+pub(super) fn work(waiting: &Receiver<Call>, caller: &Caller, counts: &Counts) {
+    let mut paused: Vec<Paused> = Vec::new();
+    let mut is_open = true;
+    while is_open || !paused.is_empty() {
+        let next = (0..paused.len()).min_by_key(|&at| paused[at].due);
+        let due = next.map(|at| paused[at].due);
+        if let (Some(at), Some(due)) = (next, due)
+            && (due <= Instant::now() || !is_open || paused.len() >= PAUSED_MAX)
+        {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let Paused { call, tries, .. } = paused.swap_remove(at);
+            paused.extend(try_once(call, tries, caller, counts));
+            continue;
+        }
+        let received = match due {
+            None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => waiting.recv_deadline(due),
+        };
+        match received {
+            Ok(call) => paused.extend(try_once(call, 0, caller, counts)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => is_open = false,
+        }
+    }
+}
+
+/// Answers the call, or gives it back to be tried again.
+fn try_once(call: Call, tries: usize, caller: &Caller, counts: &Counts) -> Option<Paused> {
+    let tries = tries + 1;
+    let is_delivered = match caller.call(&call.webhook) {
+        Try::Delivered => true,
+        Try::Again if tries < TRIES => {
+            return Some(Paused {
+                due: Instant::now() + PAUSES[tries - 1],
+                call,
+                tries,
+            });
+        }
+        Try::Again | Try::Hopeless => false,
+    };
+    Counts::add(match is_delivered {
+        true => &counts.sent,
+        false => &counts.failed,
+    });
+    call.reply.give(Computed::Called { is_delivered });
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    /// Answers each request with the next of these, and gives what it has read; redirects lead
+    /// back to itself.
+    fn serve(answers: &'static [&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = std::thread::spawn(move || {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let (mut head, mut length) = (String::new(), 0);
+                while !head.ends_with("\r\n\r\n") {
+                    let begin = head.len();
+                    assert!(reader.read_line(&mut head).unwrap() > 0);
+                    let line = head[begin..].to_ascii_lowercase();
+                    if let Some(value) = line.strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                requests.push(head + &String::from_utf8(body).unwrap());
+                let rest = format!("\r\nLocation: http://{address}/other\r\nConnection: close");
+                write!(
+                    stream,
+                    "HTTP/1.1 {answer}{rest}\r\nContent-Length: 0\r\n\r\n"
+                )
+                .unwrap();
+            }
+            requests
+        });
+        (format!("http://{address}/hook?a=b"), serving)
+    }
+
+    fn webhook(url: &str, method: &str) -> Webhook {
+        Webhook {
+            url: url.into(),
+            method: method.into(),
+            headers: vec![("X-Meshblu-Uuid".into(), "me".into())],
+            body: b"{\"a\":1}".to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_was_asked_for() {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "GET"] {
+            let (url, serving) = serve(&["200 OK"]);
+            assert_eq!(
+                Caller::new(true).call(&webhook(&url, method)),
+                Try::Delivered
+            );
+            let request = &serving.join().unwrap()[0];
+            assert!(request.starts_with(&format!("{method} /hook?a=b HTTP/1.1\r\n")));
+            assert!(
+                request
+                    .to_ascii_lowercase()
+                    .contains("x-meshblu-uuid: me\r\n")
+            );
+            assert_eq!(request.ends_with("{\"a\":1}"), method != "GET", "{request}");
+        }
+    }
+
+    #[test]
+    fn answers_are_judged() {
+        for (answer, expected) in [
+            ("204 No Content", Try::Delivered),
+            // Not followed: the server would wait for another request, and the test with it.
+            ("302 Found", Try::Hopeless),
+            ("404 Not Found", Try::Hopeless),
+            ("429 Too Many Requests", Try::Again),
+            ("503 Service Unavailable", Try::Again),
+        ] {
+            let (url, serving) = serve(Box::leak(Box::new([answer])));
+            assert_eq!(Caller::new(true).call(&webhook(&url, "POST")), expected);
+            assert_eq!(serving.join().unwrap().len(), 1, "{answer}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_not() {
+        let caller = Caller::new(true);
+        for url in ["", "no url", "/path", "ftp://example.org/", "http://"] {
+            assert_eq!(caller.call(&webhook(url, "POST")), Try::Hopeless, "{url}");
+        }
+        let mut bad = webhook("http://127.0.0.1:1/", "POST");
+        bad.headers.push(("a\nb".into(), "c".into()));
+        assert_eq!(caller.call(&bad), Try::Hopeless);
+        bad = webhook("http://127.0.0.1:1/", "PO ST");
+        assert_eq!(caller.call(&bad), Try::Hopeless);
+        // Nobody listens: that may change.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        let url = format!("http://{}/", address.unwrap());
+        assert_eq!(caller.call(&webhook(&url, "POST")), Try::Again);
+    }
+
+    #[test]
+    fn the_own_machine_is_out_of_bounds_however_it_is_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let caller = Caller::new(false);
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "localhost",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "0.0.0.0",
+            "169.254.169.254",
+            "user@127.0.0.1",
+        ] {
+            let url = format!("http://{host}:{port}/");
+            assert_ne!(caller.call(&webhook(&url, "POST")), Try::Delivered, "{url}");
+            let nobody = listener.accept().map(drop).unwrap_err();
+            assert_eq!(nobody.kind(), ErrorKind::WouldBlock, "{url}");
+        }
+        let literal = webhook(&format!("http://127.0.0.1:{port}/"), "POST");
+        assert_eq!(caller.call(&literal), Try::Hopeless);
+    }
+}
