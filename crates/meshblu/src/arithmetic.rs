@@ -7,7 +7,8 @@ use serde_json::{Number, Value};
 
 use crate::refusal::Refusal;
 
-/// How many values may still be looked at; so that no query costs more than its share.
+/// How many values may still be looked at, so that no query costs more than its share. Once it is
+/// used up, answers mean nothing: whoever made it asks [`Budget::is_spent`] in the end.
 pub(crate) struct Budget(Cell<u32>);
 
 impl Budget {
@@ -16,10 +17,15 @@ impl Budget {
     }
 
     /// Takes that many steps; false once they are used up.
-    pub(crate) fn spend(&self, steps: u32) -> bool {
-        let left = self.0.get().checked_sub(steps);
-        self.0.set(left.unwrap_or(0));
-        left.is_some()
+    pub(crate) fn spend(&self, steps: usize) -> bool {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.0.set(self.0.get().saturating_sub(steps));
+        !self.is_spent()
+    }
+
+    /// Whether it is used up.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0.get() == 0
     }
 }
 

@@ -12,6 +12,8 @@
 use std::borrow::Cow;
 use std::num::NonZeroU64;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::access::Access;
@@ -200,7 +202,7 @@ impl Device {
     /// `meshblu.hash`: base64 of the SHA-256 of what the document says, whenever it was said. Two
     /// documents that differ in times only have the same.
     pub fn hash(&self) -> String {
-        data_encoding::BASE64.encode(&self.hash)
+        STANDARD.encode(self.hash)
     }
 
     /// `meshblu.publicKey` as JSON; `null` if there is none.

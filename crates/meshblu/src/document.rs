@@ -95,8 +95,10 @@ impl Text {
 
     /// The members of `meshblu`, without braces.
     pub(crate) fn meshblu_members(&self) -> &str {
-        let meshblu = self.meshblu();
-        meshblu.get(1..meshblu.len() - 1).unwrap_or_default()
+        let members = self.meshblu().strip_prefix('{');
+        members
+            .and_then(|members| members.strip_suffix('}'))
+            .unwrap_or_default()
     }
 
     /// `"type":"…"`, or nothing.

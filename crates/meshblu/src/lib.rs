@@ -35,7 +35,10 @@ pub use access::Access;
 pub use device::{DOCUMENT_BYTES_MAX, DefaultWhitelists, Device, Registration};
 pub use forwarder::{FORWARDERS_MAX, Forwarder, Webhook};
 pub use message::{DEVICES_MAX, Outgoing};
-pub use query::Query;
+pub use query::{
+    QUERY_BYTES_MAX, QUERY_DEPTH_MAX, Query, REGEX_MEMORY_MAX, REGEX_TEXT_MAX, REGEXES_MAX,
+    STEPS_MAX, TESTS_MAX,
+};
 pub use refusal::Refusal;
 pub use subscription::Kind;
 pub use time::Timestamp;

@@ -261,16 +261,22 @@ impl<'de> Deserialize<'de> for Members<'de> {
 fn last_of_each<'a>(
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 ) -> Vec<(Cow<'a, str>, &'a RawValue)> {
+    const FEW: usize = 16;
+    let is_many = members.len() > FEW;
     let mut places = std::collections::BTreeMap::new();
     let mut kept: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(members.len());
     for (name, value) in members {
-        match places.get(&name) {
-            Some(&place) => {
-                let place: usize = place;
-                kept[place].1 = value;
-            }
+        let place = if is_many {
+            places.get(&name).copied()
+        } else {
+            kept.iter().position(|(kept, _)| *kept == name)
+        };
+        match place {
+            Some(place) => kept[place].1 = value,
             None => {
-                places.insert(name.clone(), kept.len());
+                if is_many {
+                    places.insert(name.clone(), kept.len());
+                }
                 kept.push((name, value));
             }
         }

@@ -5,11 +5,14 @@ use serde_json::{Map, Value};
 use crate::arithmetic::{Budget, add, combine_bits, equal, multiply, rank};
 use crate::path::Path;
 use crate::query::Condition;
+use crate::query_parse::Limits;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
 /// How many pairs of values one update may compare.
 const COMPARISONS_MAX: u32 = 1_000_000;
+/// How many paths one update may have.
+const PATHS_MAX: usize = 1000;
 
 /// Applies a body whose keys are all operators to a document.
 ///
@@ -25,6 +28,13 @@ pub(crate) fn apply(
         let detail = "Update query must contain at least one key.";
         return Err(Refusal::invalid(detail));
     }
+    let count = |operands: &Value| operands.as_object().map_or(0, Map::len);
+    if operators.values().map(count).sum::<usize>() > PATHS_MAX {
+        return Err(Refusal::Invalid(format!(
+            "an update may have {PATHS_MAX} paths"
+        )));
+    }
+    let mut limits = Limits::default();
     let budget = Budget::new(COMPARISONS_MAX);
     for (name, operands) in operators {
         let operator = Operator::parse(&name)
@@ -34,7 +44,11 @@ pub(crate) fn apply(
         };
         for (path, operand) in operands {
             let path = changeable(&path)?;
-            operator.apply(document, &path, operand, now, &budget)?;
+            let bounds = (&mut limits, &budget);
+            operator.apply(document, &path, operand, now, bounds)?;
+            if budget.is_spent() {
+                return Err(Refusal::invalid("an update may not compare that much"));
+            }
         }
     }
     Ok(())
@@ -107,7 +121,7 @@ impl Operator {
         path: &Path,
         operand: Value,
         now: Timestamp,
-        budget: &Budget,
+        (limits, budget): (&mut Limits, &Budget),
     ) -> Result<(), Refusal> {
         let mut edit = |change: &mut dyn FnMut(Option<Value>) -> Result<Option<Value>, Refusal>| {
             path.edit(document, true, change)
@@ -118,13 +132,17 @@ impl Operator {
             Operator::Rename => rename(document, path, &operand),
             Operator::Pop => path.edit(document, false, |old| pop(old, &operand)),
             Operator::Pull => {
-                let condition = Condition::parse(&operand)?;
-                let keep = |item: &Value| !condition.admits(item, budget);
+                let condition = Condition::parse(&operand, limits)?;
+                let keep = |item: &Value| budget.is_spent() || !condition.admits(item, budget);
                 path.edit(document, false, |old| retain(old, keep))
             }
             Operator::PullAll => {
                 let given = list(&operand)?;
-                let keep = |item: &Value| !given.iter().any(|value| equal(item, value, budget));
+                let is_given = |item: &Value| {
+                    let mut values = given.iter();
+                    values.any(|value| equal(item, value, budget) || budget.is_spent())
+                };
+                let keep = |item: &Value| budget.is_spent() || !is_given(item);
                 path.edit(document, false, |old| retain(old, keep))
             }
             Operator::Inc => edit(&mut |old| add(old, &operand).map(Some)),
@@ -146,7 +164,8 @@ impl Operator {
             Operator::AddToSet => edit(&mut |old| {
                 let mut items = items(old)?;
                 for value in each(&operand)? {
-                    if !items.iter().any(|item| equal(item, value, budget)) {
+                    let is_same = |item| equal(item, value, budget) || budget.is_spent();
+                    if !items.iter().any(is_same) {
                         items.push(value.clone());
                     }
                 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::arithmetic::Budget;
 use crate::refusal::Refusal;
 
 /// The number of segments that a path may have.
@@ -43,10 +44,11 @@ impl Path {
     }
 
     /// Calls `test` with every value that is at this path, those in arrays too, or with `None`
-    /// where there is none, until it says true.
+    /// where there is none, until it says true or the budget is spent.
     pub(crate) fn any<'a>(
         &self,
         document: &'a Map<String, Value>,
+        budget: &Budget,
         test: &mut dyn FnMut(Option<&'a Value>) -> bool,
     ) -> bool {
         // FreshBlu kept dotted keys as they came, so a registered document may have some.
@@ -54,7 +56,9 @@ impl Path {
             return test(Some(value));
         }
         match document.get(self.root()) {
-            Some(value) if self.is_dotted => any(value, &self.text[self.root().len() + 1..], test),
+            Some(value) if self.is_dotted => {
+                any(value, &self.text[self.root().len() + 1..], budget, test)
+            }
             found => test(found),
         }
     }
@@ -172,13 +176,18 @@ fn edit_entry(
     Ok(())
 }
 
-fn any<'a>(value: &'a Value, path: &str, test: &mut dyn FnMut(Option<&'a Value>) -> bool) -> bool {
+fn any<'a>(
+    value: &'a Value,
+    path: &str,
+    budget: &Budget,
+    test: &mut dyn FnMut(Option<&'a Value>) -> bool,
+) -> bool {
     let (segment, rest) = match path.split_once('.') {
         Some((segment, rest)) => (segment, Some(rest)),
         None => (path, None),
     };
     let mut go_on = |child: &'a Value| match rest {
-        Some(rest) => any(child, rest, test),
+        Some(rest) => any(child, rest, budget, test),
         None => test(Some(child)),
     };
     match value {
@@ -187,6 +196,9 @@ fn any<'a>(value: &'a Value, path: &str, test: &mut dyn FnMut(Option<&'a Value>)
             None => test(None),
         },
         Value::Array(items) => {
+            if !budget.spend(items.len()) {
+                return true;
+            }
             if let Some(item) = index_of(segment).and_then(|index| items.get(index))
                 && go_on(item)
             {
@@ -195,7 +207,7 @@ fn any<'a>(value: &'a Value, path: &str, test: &mut dyn FnMut(Option<&'a Value>)
             let mut has_objects = false;
             for item in items.iter().filter(|item| item.is_object()) {
                 has_objects = true;
-                if any(item, path, test) {
+                if any(item, path, budget, test) {
                     return true;
                 }
             }

@@ -2,8 +2,8 @@
 //!
 //! A query is a list of clauses that must all hold. A clause looks at the values at a path: one of
 //! them must pass a test, and what is in an array counts as being at its path. What a query may
-//! cost is bounded: [`QUERY_BYTES_MAX`] and [`QUERY_DEPTH_MAX`] when it is read, and
-//! [`STEPS_MAX`] per device; a device that takes more does not match.
+//! cost is bounded: [`QUERY_BYTES_MAX`], [`QUERY_DEPTH_MAX`], [`TESTS_MAX`] and [`REGEXES_MAX`]
+//! when it is read, and [`STEPS_MAX`] per device; a device that takes more does not match.
 //!
 //! `$regex` is the `regex` crate's dialect, which is linear in time and has no look-around and no
 //! back-references: patterns that need those, or more than [`REGEX_MEMORY_MAX`] bytes of memory
@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::arithmetic::{Budget, compare, equal};
 use crate::device::Device;
 use crate::path::Path;
+use crate::query_parse::Limits;
 use crate::refusal::Refusal;
 use crate::uuid::Uuid;
 
@@ -22,6 +23,10 @@ use crate::uuid::Uuid;
 pub const QUERY_BYTES_MAX: usize = 64 << 10;
 /// How deeply `$and`, `$or`, `$nor`, `$not` and `$elemMatch` may be nested.
 pub const QUERY_DEPTH_MAX: usize = 16;
+/// The most tests that a query may consist of.
+pub const TESTS_MAX: usize = 1000;
+/// The most `$regex` that a query may have.
+pub const REGEXES_MAX: usize = 8;
 /// How many values a query may look at per device.
 pub const STEPS_MAX: u32 = 100_000;
 /// The most memory that a compiled `$regex` may take, in bytes.
@@ -148,7 +153,8 @@ impl Query {
             return false;
         }
         let document = device.pick(online, |name| self.names(name));
-        self.holds_in(&document, &Budget::new(STEPS_MAX))
+        let budget = Budget::new(STEPS_MAX);
+        self.holds_in(&document, &budget) && !budget.is_spent()
     }
 
     /// What can be said without reading the text.
@@ -191,25 +197,30 @@ impl Test {
                 .all(|test| test.holds_at(path, document, budget))
         };
         match self {
-            Test::Differs(value) => {
-                !path.any(document, &mut |found| is_equal(found, value, budget))
+            Test::Differs(value) => !path.any(document, budget, &mut |found| {
+                is_equal(found, value, budget)
+            }),
+            Test::NotIn(values) => {
+                !path.any(document, budget, &mut |found| is_in(found, values, budget))
             }
-            Test::NotIn(values) => !path.any(document, &mut |found| is_in(found, values, budget)),
             Test::Exists(is_wanted) => {
-                path.any(document, &mut |found| found.is_some()) == *is_wanted
+                path.any(document, budget, &mut |found| found.is_some()) == *is_wanted
             }
             Test::Not(tests) => !all_hold(tests),
-            Test::All(values) => values
-                .iter()
-                .all(|value| path.any(document, &mut |found| is_equal(found, value, budget))),
-            _ => path.any(document, &mut |found| self.admits(found, budget)),
+            Test::All(values) => values.iter().all(|value| {
+                path.any(document, budget, &mut |found| {
+                    is_equal(found, value, budget)
+                })
+            }),
+            _ => path.any(document, budget, &mut |found| self.admits(found, budget)),
         }
     }
 
     /// Whether one value passes; `None` for nothing.
     fn admits(&self, found: Option<&Value>, budget: &Budget) -> bool {
         if !budget.spend(1) {
-            return false;
+            // Whatever is said now does not count; true ends the search.
+            return true;
         }
         let Some(value) = found else {
             return match self {
@@ -257,8 +268,8 @@ impl Condition {
     ///
     /// # Errors
     /// As [`Query::parse`].
-    pub(crate) fn parse(operand: &Value) -> Result<Condition, Refusal> {
-        crate::query_parse::condition(operand, 0)
+    pub(crate) fn parse(operand: &Value, limits: &mut Limits) -> Result<Condition, Refusal> {
+        crate::query_parse::condition(operand, 0, limits)
     }
 
     /// Whether it holds of one value.
@@ -275,7 +286,8 @@ impl Condition {
 
 /// Whether a value or one of its items passes.
 fn any_item(value: &Value, test: impl Fn(&Value) -> bool, budget: &Budget) -> bool {
-    let passes = |item| budget.spend(1) && test(item);
+    // True when the budget is spent, so as to stop at once.
+    let passes = |item| !budget.spend(1) || test(item);
     passes(value)
         || value
             .as_array()
@@ -298,5 +310,5 @@ fn is_match(value: &Value, regex: &Regex, budget: &Budget) -> bool {
     let Some(text) = value.as_str().filter(|text| text.len() <= REGEX_TEXT_MAX) else {
         return false;
     };
-    budget.spend(1 + text.len() as u32) && regex.is_match(text)
+    budget.spend(1 + text.len()) && regex.is_match(text)
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use crate::json;
 use crate::path::Path;
 use crate::query::{
-    Clause, Condition, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, Query, REGEX_MEMORY_MAX, Test,
+    Clause, Condition, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, Query, REGEX_MEMORY_MAX, REGEXES_MAX,
+    TESTS_MAX, Test,
 };
 use crate::refusal::Refusal;
 use crate::uuid::Uuid;
@@ -16,17 +17,50 @@ const REGEX_BYTES_MAX: usize = 256;
 /// How deeply groups may be nested in a `$regex`.
 const REGEX_DEPTH_MAX: u32 = 32;
 
+/// What a query may still consist of.
+pub(crate) struct Limits {
+    tests: usize,
+    regexes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            tests: TESTS_MAX,
+            regexes: REGEXES_MAX,
+        }
+    }
+}
+
+impl Limits {
+    fn take_test(&mut self) -> Result<(), Refusal> {
+        take(&mut self.tests, "too many tests")
+    }
+
+    fn take_regex(&mut self) -> Result<(), Refusal> {
+        take(&mut self.regexes, "too many patterns")
+    }
+}
+
+fn take(left: &mut usize, refusal: &str) -> Result<(), Refusal> {
+    *left = left
+        .checked_sub(1)
+        .ok_or_else(|| Refusal::invalid(refusal))?;
+    Ok(())
+}
+
 pub(crate) fn of_body(body: &[u8]) -> Result<Query, Refusal> {
     if body.len() > QUERY_BYTES_MAX {
         return Err(too_large());
     }
-    query(json::parse_object(body)?, 0)
+    query(json::parse_object(body)?, 0, &mut Limits::default())
 }
 
 pub(crate) fn of_pairs<K: AsRef<str>, V: AsRef<str>>(
     pairs: impl IntoIterator<Item = (K, V)>,
 ) -> Result<Query, Refusal> {
     let mut clauses = Vec::new();
+    let mut limits = Limits::default();
     let mut bytes = 0;
     for (name, value) in pairs {
         let (name, value) = (name.as_ref(), value.as_ref());
@@ -38,6 +72,7 @@ pub(crate) fn of_pairs<K: AsRef<str>, V: AsRef<str>>(
             "" | "null" => Test::Exists(false),
             value => Test::Equal(normal(name, Value::from(value))),
         };
+        limits.take_test()?;
         clauses.push(Clause::At(Path::parse(name)?, vec![test]));
     }
     Ok(Query::of(clauses))
@@ -47,29 +82,34 @@ fn too_large() -> Refusal {
     Refusal::Invalid(format!("a query may have {QUERY_BYTES_MAX} bytes"))
 }
 
-fn query(object: Map<String, Value>, depth: usize) -> Result<Query, Refusal> {
+fn query(object: Map<String, Value>, depth: usize, limits: &mut Limits) -> Result<Query, Refusal> {
     if depth > QUERY_DEPTH_MAX {
         let detail = format!("a query may be nested {QUERY_DEPTH_MAX} levels deep");
         return Err(Refusal::Invalid(detail));
     }
-    let clause = |(key, value): (String, Value)| {
+    let mut clause = |(key, value): (String, Value)| {
         Ok(match key.as_str() {
-            "$and" => Clause::All(queries(&key, value, depth + 1)?),
-            "$or" => Clause::Any(queries(&key, value, depth + 1)?),
-            "$nor" => Clause::None(queries(&key, value, depth + 1)?),
+            "$and" => Clause::All(queries(&key, value, depth + 1, limits)?),
+            "$or" => Clause::Any(queries(&key, value, depth + 1, limits)?),
+            "$nor" => Clause::None(queries(&key, value, depth + 1, limits)?),
             _ if key.starts_with('$') => return Err(unknown(&key)),
             _ => {
                 let path = Path::parse(&key)?;
-                let tests = tests(&key, value, depth)?;
+                let tests = tests(&key, value, depth, limits)?;
                 Clause::At(path, tests)
             }
         })
     };
-    let clauses: Result<Vec<_>, Refusal> = object.into_iter().map(clause).collect();
+    let clauses: Result<Vec<_>, Refusal> = object.into_iter().map(&mut clause).collect();
     Ok(Query::of(clauses?))
 }
 
-fn queries(operator: &str, value: Value, depth: usize) -> Result<Vec<Query>, Refusal> {
+fn queries(
+    operator: &str,
+    value: Value,
+    depth: usize,
+    limits: &mut Limits,
+) -> Result<Vec<Query>, Refusal> {
     let wrong = || Refusal::Invalid(format!("{operator} needs an array of queries"));
     let Value::Array(items) = value else {
         return Err(wrong());
@@ -77,24 +117,37 @@ fn queries(operator: &str, value: Value, depth: usize) -> Result<Vec<Query>, Ref
     if items.is_empty() {
         return Err(wrong());
     }
-    let read = |item| match item {
-        Value::Object(object) => query(object, depth),
+    let mut read = |item| match item {
+        Value::Object(object) => query(object, depth, limits),
         _ => Err(wrong()),
     };
-    items.into_iter().map(read).collect()
+    items.into_iter().map(&mut read).collect()
 }
 
 /// The tests that the value of a path stands for: operators if all of its keys are, else equality.
-fn tests(path: &str, value: Value, depth: usize) -> Result<Vec<Test>, Refusal> {
+fn tests(
+    path: &str,
+    value: Value,
+    depth: usize,
+    limits: &mut Limits,
+) -> Result<Vec<Test>, Refusal> {
     match value {
         Value::Object(object) if object.keys().any(|key| key.starts_with('$')) => {
-            operators(path, object, depth)
+            operators(path, object, depth, limits)
         }
-        value => Ok(vec![Test::Equal(normal(path, value))]),
+        value => {
+            limits.take_test()?;
+            Ok(vec![Test::Equal(normal(path, value))])
+        }
     }
 }
 
-fn operators(path: &str, object: Map<String, Value>, depth: usize) -> Result<Vec<Test>, Refusal> {
+fn operators(
+    path: &str,
+    object: Map<String, Value>,
+    depth: usize,
+    limits: &mut Limits,
+) -> Result<Vec<Test>, Refusal> {
     if depth > QUERY_DEPTH_MAX {
         let detail = format!("a query may be nested {QUERY_DEPTH_MAX} levels deep");
         return Err(Refusal::Invalid(detail));
@@ -105,6 +158,7 @@ fn operators(path: &str, object: Map<String, Value>, depth: usize) -> Result<Vec
     }
     let mut tests = Vec::with_capacity(object.len());
     for (key, value) in object {
+        limits.take_test()?;
         let one = |value| normal(path, value);
         let many = |value| list(&key, value, path);
         tests.push(match key.as_str() {
@@ -118,16 +172,19 @@ fn operators(path: &str, object: Map<String, Value>, depth: usize) -> Result<Vec
             "$nin" => Test::NotIn(many(value)?),
             "$all" => Test::All(many(value)?),
             "$exists" => Test::Exists(truth(&value)?),
-            "$regex" => Test::Matches(regex(&value, options.as_ref())?),
+            "$regex" => {
+                limits.take_regex()?;
+                Test::Matches(regex(&value, options.as_ref())?)
+            }
             "$options" => continue,
-            "$not" => Test::Not(negated(path, value, depth + 1)?),
+            "$not" => Test::Not(negated(path, value, depth + 1, limits)?),
             "$size" => Test::Size(
                 value
                     .as_u64()
                     .ok_or_else(|| Refusal::invalid("$size needs a whole number"))?,
             ),
             "$elemMatch" => match value {
-                Value::Object(_) => Test::Element(condition(&value, depth + 1)?),
+                Value::Object(_) => Test::Element(condition(&value, depth + 1, limits)?),
                 _ => return Err(Refusal::invalid("$elemMatch needs an object")),
             },
             _ => return Err(unknown(&key)),
@@ -136,24 +193,33 @@ fn operators(path: &str, object: Map<String, Value>, depth: usize) -> Result<Vec
     Ok(tests)
 }
 
-fn negated(path: &str, value: Value, depth: usize) -> Result<Vec<Test>, Refusal> {
+fn negated(
+    path: &str,
+    value: Value,
+    depth: usize,
+    limits: &mut Limits,
+) -> Result<Vec<Test>, Refusal> {
     match value {
-        Value::Object(object) if !object.is_empty() => operators(path, object, depth),
+        Value::Object(object) if !object.is_empty() => operators(path, object, depth, limits),
         _ => Err(Refusal::invalid("$not needs operators")),
     }
 }
 
 /// A condition on one value.
-pub(crate) fn condition(operand: &Value, depth: usize) -> Result<Condition, Refusal> {
+pub(crate) fn condition(
+    operand: &Value,
+    depth: usize,
+    limits: &mut Limits,
+) -> Result<Condition, Refusal> {
     match operand {
         Value::Object(object) => {
             let is_field = |key: &String| {
                 !key.starts_with('$') || matches!(key.as_str(), "$and" | "$or" | "$nor")
             };
             if object.keys().all(is_field) {
-                query(object.clone(), depth).map(Condition::Object)
+                query(object.clone(), depth, limits).map(Condition::Object)
             } else {
-                operators("", object.clone(), depth).map(Condition::Tests)
+                operators("", object.clone(), depth, limits).map(Condition::Tests)
             }
         }
         value => Ok(Condition::Tests(vec![Test::Equal(value.clone())])),

@@ -53,7 +53,10 @@ pub fn keyed_hash(pepper: &[u8; 32], uuid: Uuid, token: &str) -> TokenHash {
 /// A token of these 160 random bits: 40 characters of `[0-9a-f]`, within FreshBlu's alphabet, of
 /// Meshblu's form, and short enough for the Arduino library's 64.
 pub fn generate(bits: [u8; 20]) -> String {
-    data_encoding::HEXLOWER.encode(&bits)
+    let digits = bits.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 /// How the secret of a token is kept.
@@ -214,4 +217,151 @@ fn read_expiry(given: &Value) -> Result<i64, Refusal> {
         other => other.as_i64(),
     };
     seconds.ok_or_else(|| Refusal::invalid("expiresOn must be whole seconds since 1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Uuid = Uuid([0xaa; 16]);
+
+    fn token() -> Token {
+        Token {
+            secret: StoredSecret::Keyed(TokenHash([7; 32])),
+            created: Timestamp(1_795_311_401_422_389),
+            expires_s: Some(1_999_999_999),
+            tag: Some("session".into()),
+            id: 3,
+            is_root: false,
+        }
+    }
+
+    #[test]
+    fn generated_tokens_have_forty_characters_and_all_their_bits() {
+        let mut bits = [0xff; 20];
+        bits[0] = 0x0a;
+        let token = generate(bits);
+        assert_eq!(token, format!("0a{}", "f".repeat(38)));
+    }
+
+    #[test]
+    fn hashes_differ_by_pepper_device_and_token() {
+        let hash = keyed_hash(&[1; 32], A, "token");
+        assert!(hash.matches(&keyed_hash(&[1; 32], A, "token")));
+        for other in [
+            keyed_hash(&[2; 32], A, "token"),
+            keyed_hash(&[1; 32], Uuid([0xab; 16]), "token"),
+            keyed_hash(&[1; 32], A, "tokem"),
+            keyed_hash(&[1; 32], A, ""),
+        ] {
+            assert!(!hash.matches(&other));
+        }
+    }
+
+    #[test]
+    fn the_keyed_hash_is_hmac_sha_256() {
+        // RFC 4231, 4.3, cannot be used: the message begins with a uuid. The key is 32 bytes of
+        // 0x0b, the message 16 bytes of 0xaa and "Hi There"; computed with Python's hmac.
+        let hash = keyed_hash(&[0x0b; 32], A, "Hi There");
+        let text: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            text,
+            "90f794114e51d2a709624faffe21c547662580ebe5255163754c2cc427d7d5df"
+        );
+    }
+
+    #[test]
+    fn records_are_read_back_or_refused() {
+        let bcrypt = Token {
+            secret: StoredSecret::Bcrypt("$2b$10$abc".into()),
+            expires_s: None,
+            tag: None,
+            is_root: true,
+            ..token()
+        };
+        for token in [token(), bcrypt] {
+            let record = token.to_record();
+            assert_eq!(Token::from_record(&record), Some(token));
+            for end in 0..record.len() {
+                assert_eq!(Token::from_record(&record[..end]), None);
+            }
+            assert_eq!(Token::from_record(&[&record[..], b"x"].concat()), None);
+        }
+    }
+
+    #[test]
+    fn a_token_expires_with_its_second() {
+        let at = |seconds| token().is_expired(Timestamp::from_seconds(seconds));
+        assert!(!at(1_999_999_998) && at(1_999_999_999));
+        let for_ever = Token {
+            expires_s: None,
+            ..token()
+        };
+        assert!(!for_ever.is_expired(Timestamp(u64::MAX)));
+    }
+
+    #[test]
+    fn searches_show_no_secret() {
+        let show = |token: Token| {
+            let mut out = Vec::new();
+            token.write_search_json(A, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let start = format!(r#"{{"uuid":"{A}","createdAt":"2026-11-22T01:36:41.422389Z","#);
+        let expected = format!(r#"{start}"expiresOn":1999999999,"tag":"session"}}"#);
+        assert_eq!(show(token()), expected);
+        let root = Token {
+            expires_s: None,
+            tag: None,
+            ..token()
+        };
+        assert_eq!(
+            show(root),
+            format!(r#"{start}"expiresOn":null,"tag":null}}"#)
+        );
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        let parse = |body: &str| TokenOptions::parse(body.as_bytes());
+        let options = |expires_s, tag: Option<&str>| TokenOptions {
+            expires_s,
+            tag: tag.map(Box::from),
+        };
+        for (body, expected) in [
+            ("", options(None, None)),
+            ("{}", options(None, None)),
+            (
+                r#"{"expiresOn":null,"tag":null,"more":1}"#,
+                options(None, None),
+            ),
+            (
+                r#"{"expiresOn":1999999999,"tag":"a"}"#,
+                options(Some(1_999_999_999), Some("a")),
+            ),
+            (
+                r#"{"expiresOn":"2033-05-18T03:33:19Z"}"#,
+                options(Some(1_999_999_999), None),
+            ),
+        ] {
+            assert_eq!(parse(body), Ok(expected), "{body}");
+        }
+        let long = format!(r#"{{"tag":"{}"}}"#, "x".repeat(TAG_BYTES_MAX + 1));
+        for body in [
+            r#"{"expiresOn":"x"}"#,
+            r#"{"expiresOn":1.5}"#,
+            r#"{"expiresOn":99999999999999999999}"#,
+            r#"{"expiresOn":true}"#,
+            r#"{"tag":5}"#,
+            "[]",
+            &long,
+        ] {
+            assert_eq!(
+                parse(body).map_err(|refusal| refusal.status()),
+                Err(422),
+                "{body}"
+            );
+        }
+        assert_eq!(parse("{").map_err(|refusal| refusal.status()), Err(400));
+    }
 }

@@ -296,3 +296,103 @@ fn read_list(access: Access, list: &Value, entries: &mut Vec<Entry>) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Uuid = Uuid([0xaa; 16]);
+    const B: Uuid = Uuid([0xbb; 16]);
+
+    fn read(value: Value) -> Result<Whitelists, Refusal> {
+        Whitelists::from_json(&value)
+    }
+
+    /// The accesses that B is allowed.
+    fn allowed(whitelists: &Whitelists) -> Vec<&'static str> {
+        let allowed = Access::ALL.into_iter().filter(|a| whitelists.allows(*a, B));
+        allowed.map(Access::name).collect()
+    }
+
+    #[test]
+    fn common_shapes_take_no_heap_and_are_recognised() {
+        let of_everything = Access::ALL.into_iter().filter(|a| !a.is_as());
+        let of_everything: Vec<_> = of_everything.map(Access::name).collect();
+        for (whitelists, expected) in [
+            (Whitelists::open(), &of_everything[..]),
+            (Whitelists::closed(), &[]),
+            (Whitelists::private(A), &[]),
+            (Whitelists::private(B), &of_everything[..]),
+        ] {
+            assert_eq!(allowed(&whitelists), expected);
+            assert_eq!(whitelists.heap_bytes(), 0);
+            assert_eq!(read(whitelists.to_json()), Ok(whitelists));
+        }
+        assert!(size_of::<Whitelists>() <= 24);
+    }
+
+    #[test]
+    fn what_is_given_counts_alone() {
+        let whitelists = read(json!({
+            "discover": {"view": [{"uuid": "*"}], "as": [A.to_string()]},
+            "message": {"from": ["*"], "as": [{"uuid": B.to_string(), "why": "not kept"}]},
+            "cofnigure": {"update": [{"uuid": "*"}]},
+        }))
+        .unwrap();
+        assert_eq!(
+            allowed(&whitelists),
+            ["discover.view", "message.from", "message.as"]
+        );
+        assert!(whitelists.allows(Access::DiscoverAs, A));
+        assert!(whitelists.heap_bytes() > 0);
+        assert_eq!(
+            whitelists.to_json()["message"]["as"],
+            json!([{"uuid": B.to_string()}])
+        );
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        for value in [
+            json!(null),
+            json!([]),
+            json!("*"),
+            json!({"discover": []}),
+            json!({"discover": {"view": {}}}),
+            json!({"discover": {"view": "*"}}),
+            json!({"discover": {"view": [1]}}),
+            json!({"discover": {"view": [{}]}}),
+            json!({"discover": {"view": [{"uuid": 1}]}}),
+            json!({"discover": {"view": [{"uuid": "somebody"}]}}),
+            json!({"discover": {"view": ["**"]}}),
+            json!({"discover": {"view": vec!["*"; WHITELIST_ENTRIES_MAX + 1]}}),
+        ] {
+            assert!(
+                matches!(read(value.clone()), Err(Refusal::Invalid(_))),
+                "{value}"
+            );
+        }
+        let most = json!({"discover": {"view": vec!["*"; WHITELIST_ENTRIES_MAX]}});
+        assert!(read(most).is_ok());
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        let whitelists = read(json!({"discover": {"view": ["*", A.to_string()]}})).unwrap();
+        let mut record = Vec::new();
+        whitelists.write_record(&mut record);
+        assert_eq!(
+            Whitelists::read_record(&mut Reader(&record)),
+            Some(whitelists)
+        );
+        for end in 0..record.len() {
+            assert_eq!(Whitelists::read_record(&mut Reader(&record[..end])), None);
+        }
+        // The ends of lists fall, or there are too many entries.
+        for (at, byte) in [(1, 3), (26, 0x7f), (27, 9), (0, 9)] {
+            let mut damaged = record.clone();
+            damaged[at] = byte;
+            assert_eq!(Whitelists::read_record(&mut Reader(&damaged)), None, "{at}");
+        }
+    }
+}
