@@ -183,6 +183,8 @@ pub struct StoredSession {
     pub session: SessionKey,
     /// Whose.
     pub client_id: Box<str>,
+    /// The device that its client has shown itself to be, if any.
+    pub device: Option<DeviceId>,
     /// Seconds that it outlives its connection; 0xFFFF_FFFF for ever. Never 0.
     pub expiry_s: u32,
     /// When its client was last seen to leave; `None` while it is connected.

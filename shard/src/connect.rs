@@ -94,7 +94,10 @@ impl Shard {
             self.refuse(id, ReasonCode::QuotaExceeded, detail, effects);
             return Admission::Here;
         }
-        let taken = self.take_session(client_id, connect.clean_start, effects);
+        // What nobody in particular had before is not what a device expects to find.
+        let had_by = self.had_by(client_id);
+        let is_clean = connect.clean_start || (device.is_some() && had_by.is_none());
+        let taken = self.take_session(client_id, is_clean, effects);
         let (session, is_present) = (taken.session, taken.is_present);
         self.open(id, session, connect);
         self.keep_session(id, taken, effects);
@@ -189,9 +192,14 @@ impl Shard {
         if device.is_some() && named.is_some() && named != device {
             return false;
         }
-        let index = self.clients.find(client_id, &self.sessions);
-        let had_by = index.and_then(|index| self.sessions.at(index).device.as_deref());
-        had_by.is_none_or(|had_by| Some(*had_by) == device)
+        self.had_by(client_id)
+            .is_none_or(|had_by| Some(had_by) == device)
+    }
+
+    /// The device that has the session of an identifier, if there is a session and it is one's.
+    fn had_by(&self, client_id: &str) -> Option<DeviceId> {
+        let index = self.clients.find(client_id, &self.sessions)?;
+        self.sessions.at(index).device.as_deref().copied()
     }
 
     /// An identifier that lives on this shard, so that the connection need not move.

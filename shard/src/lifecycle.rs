@@ -254,6 +254,7 @@ impl Shard {
         let stored = StoredSession {
             session,
             client_id: live.client_id.clone(),
+            device: live.device.as_deref().copied(),
             // One that was kept, and is now to end with its connection, ends soon after a crash.
             expiry_s: live.expiry_s.max(1),
             left,

@@ -142,6 +142,7 @@ impl Shard {
         let mut session = Session::new(&stored.client_id);
         session.key = stored.session;
         session.is_recovered = true;
+        session.device = stored.device.map(Box::new);
         session.expiry_s = stored.expiry_s;
         session.expires = stored.left.and_then(|left| expires(left, stored.expiry_s));
         session.will = stored.will.map(|will| {

@@ -440,6 +440,7 @@ impl Shard {
         }
         self.expire_retained();
         self.read_on(effects);
+        self.go_on_searching(effects);
         self.pump_on(effects);
         self.drain_groups(effects);
         self.end_some_sessions(effects);
@@ -486,6 +487,7 @@ impl Shard {
         }
         assert_eq!(subscriptions, self.subscriptions.check());
         self.lanes.check();
+        self.mesh.registry.check();
         self.pending.check();
         self.groups.check();
         self.routes.check();

@@ -103,6 +103,7 @@ fn fill(path: &Path, retained: u64, sessions: u64) -> Result<(), Box<dyn Error>>
         let session = key(n);
         changes.push(Change::PutSession(Box::new(StoredSession {
             session,
+            device: None,
             client_id: format!("client-{n}").into(),
             expiry_s: 3_600,
             left: Some(Time(1)),

@@ -6,8 +6,8 @@
 
 use mqtt_v5_codec::{PacketId, QoS, SubscriptionOptions, topic_is_valid};
 use shard::{
-    Delivery, GroupKey, Message, MessageView, SessionKey, Step, StoredQueued, StoredSession,
-    StoredSubscription, StoredWill, SubscriptionIds, Time,
+    Delivery, DeviceId, GroupKey, Message, MessageView, SessionKey, Step, StoredQueued,
+    StoredSession, StoredSubscription, StoredWill, SubscriptionIds, Time,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ const VERSION: u8 = 1;
 const SESSION_HAS_LEFT: u8 = 1;
 const SESSION_HAS_WILL: u8 = 2;
 const SESSION_WILL_EXPIRES: u8 = 4;
+const SESSION_HAS_DEVICE: u8 = 8;
 
 const QUEUED_QOS: u8 = 0b11;
 const QUEUED_RETAIN: u8 = 1 << 2;
@@ -192,6 +193,9 @@ pub(crate) fn encode_session(session: &StoredSession, out: &mut Vec<u8>) {
     if session.left.is_some() {
         flags |= SESSION_HAS_LEFT;
     }
+    if session.device.is_some() {
+        flags |= SESSION_HAS_DEVICE;
+    }
     if let Some(will) = &session.will {
         flags |= SESSION_HAS_WILL;
         if will.expiry_s.is_some() {
@@ -205,6 +209,9 @@ pub(crate) fn encode_session(session: &StoredSession, out: &mut Vec<u8>) {
         out.put_u64(left.0);
     }
     out.put_text(&session.client_id);
+    if let Some(device) = &session.device {
+        out.extend_from_slice(&device.0);
+    }
     if let Some(will) = &session.will {
         out.put_u32(will.delay_s);
         if let Some(expiry_s) = will.expiry_s {
@@ -218,7 +225,8 @@ pub(crate) fn decode_session(key: SessionKey, bytes: &[u8]) -> Result<StoredSess
     let mut reader = Reader::new(bytes);
     reader.version()?;
     let flags = reader.u8()?;
-    if flags & !(SESSION_HAS_LEFT | SESSION_HAS_WILL | SESSION_WILL_EXPIRES) != 0 {
+    let known = SESSION_HAS_LEFT | SESSION_HAS_WILL | SESSION_WILL_EXPIRES | SESSION_HAS_DEVICE;
+    if flags & !known != 0 {
         return Err(BadRecord("a session has unknown flags"));
     }
     let expiry_s = reader.u32()?;
@@ -230,6 +238,10 @@ pub(crate) fn decode_session(key: SessionKey, bytes: &[u8]) -> Result<StoredSess
         _ => Some(Time(reader.u64()?)),
     };
     let client_id = reader.text()?.into();
+    let device = match flags & SESSION_HAS_DEVICE {
+        0 => None,
+        _ => Some(DeviceId(reader.array()?)),
+    };
     let will = if flags & SESSION_HAS_WILL != 0 {
         let delay_s = reader.u32()?;
         let expiry_s = match flags & SESSION_WILL_EXPIRES {
@@ -251,6 +263,7 @@ pub(crate) fn decode_session(key: SessionKey, bytes: &[u8]) -> Result<StoredSess
     Ok(StoredSession {
         session: key,
         client_id,
+        device,
         expiry_s,
         left,
         will,

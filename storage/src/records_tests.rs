@@ -55,6 +55,7 @@ fn full_records() -> [Vec<u8>; 2] {
     .to_message();
     let session = StoredSession {
         session: KEY,
+        device: Some(shard::DeviceId([7; 16])),
         client_id: "client".into(),
         expiry_s: u32::MAX,
         left: Some(Time(3)),

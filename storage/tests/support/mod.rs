@@ -48,6 +48,7 @@ pub fn message(topic: &str, payload: &[u8]) -> Arc<Message> {
 pub fn session(key: u64, client_id: &str) -> Change {
     Change::PutSession(Box::new(StoredSession {
         session: SessionKey(key),
+        device: None,
         client_id: client_id.into(),
         expiry_s: 3_600,
         left: Some(Time(5)),
@@ -345,6 +346,7 @@ fn any_session() -> impl Strategy<Value = Change> {
         .prop_map(|(session, client_id, expiry_s, left, will)| {
             Change::PutSession(Box::new(StoredSession {
                 session,
+                device: None,
                 client_id: client_id.into(),
                 expiry_s,
                 left,
