@@ -13,7 +13,8 @@
 
 use crate::StoreError;
 use crate::backend::Source;
-use crate::manifest::{MANIFEST_NEW, Manifest};
+use crate::load;
+use crate::manifest::{MANIFEST_NEW, Manifest, Pepper};
 use crate::open::{io_error, sync_directory};
 use crate::reshard::{Move, MoveStep, OnMove, reshard};
 use crate::store::{Store, StoreOptions};
@@ -119,6 +120,35 @@ impl DataDirectory {
         self.manifest.files(&self.path)
     }
 
+    /// The key of the hashes of all tokens. If there is none yet, it is this one from now on; errs
+    /// if there are tokens already, which another must have made.
+    pub fn pepper(&mut self, new: Pepper) -> Result<Pepper, StoreError> {
+        if let Some(pepper) = self.manifest.pepper {
+            return Ok(pepper);
+        }
+        let options = StoreOptions {
+            verify: false,
+            ..StoreOptions::default()
+        };
+        for shard in 0..self.manifest.shards {
+            let store = self.open_store(shard, options)?;
+            let has_tokens = store.read(load::has_tokens)?;
+            store.close()?;
+            if has_tokens {
+                return Err(StoreError::NoPepper {
+                    directory: self.path.display().to_string(),
+                });
+            }
+        }
+        let manifest = Manifest {
+            pepper: Some(new),
+            ..self.manifest
+        };
+        manifest.write(&self.path)?;
+        self.manifest = manifest;
+        Ok(new)
+    }
+
     /// Opens the file of a shard, and errs if it is another's. May be called on any thread.
     pub fn open_store(&self, shard: u16, options: StoreOptions) -> Result<Store, StoreError> {
         open_store(&self.path, &self.manifest, shard, options)
@@ -155,6 +185,7 @@ fn found(path: &Path, new: NewDirectory) -> Result<Manifest, StoreError> {
         generation: 0,
         shards: 0,
         placement_seed: new.placement_seed,
+        pepper: None,
     };
     manifest.write(path)?;
     Ok(manifest)

@@ -64,6 +64,11 @@ pub enum StoreError {
         /// The directory.
         directory: String,
     },
+    /// A directory has tokens, and not the key that their hashes were made with.
+    NoPepper {
+        /// The directory.
+        directory: String,
+    },
     /// Whoever watches wanted it to stop.
     Stopped {
         /// Why.
@@ -115,6 +120,12 @@ impl fmt::Display for StoreError {
             StoreError::NotEmpty { directory } => write!(
                 f,
                 "{directory} is not empty, and what is in it is none of meshring's or not whole"
+            ),
+            StoreError::NoPepper { directory } => write!(
+                f,
+                "{directory}/manifest.json has no pepper, and there are tokens already, which fit \
+                 only with the one that they were made with: set MESHRING_PEPPER if it was given \
+                 like this before, or bring the manifest back from a backup"
             ),
             StoreError::Stopped { reason } => f.write_str(reason),
             StoreError::Refused { file, reason } => {

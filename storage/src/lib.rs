@@ -81,7 +81,7 @@ pub use directory::{DataDirectory, NewDirectory};
 pub use error::StoreError;
 pub use header::FileHeader;
 pub use load::Loaded;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, Pepper};
 pub use records::BadRecord;
 /// What a file is to redb; the simulator has one of its own.
 pub use redb::StorageBackend;

@@ -282,6 +282,11 @@ pub(crate) fn count(transaction: &ReadTransaction) -> Result<u64, Stop> {
         + transaction.open_table(DEVICE_SUBSCRIPTIONS)?.len()?)
 }
 
+/// Whether any device has a token.
+pub(crate) fn has_tokens(transaction: &ReadTransaction) -> Result<bool, Stop> {
+    Ok(!transaction.open_table(TOKENS)?.is_empty()?)
+}
+
 /// Reads one table; it may be absent.
 fn rows<K: Key + 'static, V: Value + 'static>(
     transaction: &ReadTransaction,

@@ -7,6 +7,7 @@ use crate::header::{FORMAT, FORMAT_MIN, FileHeader};
 use crate::open::{io_error, sync_directory};
 use serde::{Deserialize, Serialize};
 use shard::Time;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,8 +27,41 @@ pub struct Manifest {
     pub generation: u64,
     /// How many files there are; 0 while there are none yet.
     pub shards: u16,
-    /// Places clients, topics and groups on shards; see [`shard::Placement`].
+    /// Places clients, topics, groups and devices on shards; see [`shard::Placement`].
     pub placement_seed: u64,
+    /// The key of the hashes of all tokens; `None` until one is needed.
+    pub pepper: Option<Pepper>,
+}
+
+/// The key of the hashes of all tokens. Without it none of them fits any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pepper(pub [u8; 32]);
+
+impl fmt::Debug for Pepper {
+    /// Not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(…)")
+    }
+}
+
+impl Pepper {
+    fn to_hex(self) -> String {
+        self.0.iter().fold(String::new(), |mut text, byte| {
+            text.push_str(&format!("{byte:02x}"));
+            text
+        })
+    }
+
+    fn from_hex(text: &str) -> Option<Pepper> {
+        let digits = |at: usize| text.get(2 * at..2 * at + 2);
+        let mut bytes = [0; 32];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits(at)?, 16).ok()?;
+        }
+        // Nothing else is written like this one.
+        let pepper = Pepper(bytes);
+        (pepper.to_hex() == text).then_some(pepper)
+    }
 }
 
 /// As it is written. The large numbers are text, since many JSON tools would round them.
@@ -38,6 +72,8 @@ struct Written {
     generation: u64,
     shards: u16,
     placement_seed: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pepper: Option<String>,
 }
 
 impl Manifest {
@@ -58,7 +94,7 @@ impl Manifest {
             serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         // The format first: a newer one may have other fields.
         match value.get("format").and_then(serde_json::Value::as_u64) {
-            // It has been the same in all formats.
+            // An older one lacks the pepper.
             Some(format) if (u64::from(FORMAT_MIN)..=u64::from(FORMAT)).contains(&format) => {}
             Some(format) if format > u64::from(FORMAT) => {
                 return Err(StoreError::NewerFormat {
@@ -78,6 +114,13 @@ impl Manifest {
             generation: written.generation,
             shards: written.shards,
             placement_seed: number(&written.placement_seed, "placement_seed")?,
+            pepper: written
+                .pepper
+                .map(|text| {
+                    let pepper = Pepper::from_hex(&text);
+                    pepper.ok_or_else(|| damaged("pepper is none".to_owned()))
+                })
+                .transpose()?,
         };
         let has_files = manifest.generation > 0;
         let is_possible = usize::from(manifest.shards) <= shard::limits::SHARDS_MAX;
@@ -95,6 +138,7 @@ impl Manifest {
             generation: self.generation,
             shards: self.shards,
             placement_seed: format!("{:016x}", self.placement_seed),
+            pepper: self.pepper.map(Pepper::to_hex),
         };
         let mut text = serde_json::to_vec_pretty(&written).expect("numbers and text");
         text.push(b'\n');

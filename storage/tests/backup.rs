@@ -7,9 +7,10 @@ mod support;
 mod tree;
 
 use shard::Time;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use storage::{
-    DataDirectory, Manifest, StoreError, StoreEvent, StoreOptions, Worker, WorkerHandle,
+    DataDirectory, Manifest, Pepper, StoreError, StoreEvent, StoreOptions, Worker, WorkerHandle,
     WorkerOptions, backup_at_rest, backup_running, check, restore,
 };
 use support::{commit, message, queued, session};
@@ -40,6 +41,48 @@ fn a_backup_at_rest_has_everything_and_can_be_restored() {
     ));
     restore(&backup, &restored, true, NOW).unwrap();
     assert_eq!(records(&open(&restored, 5).unwrap()), expected);
+}
+
+#[test]
+fn the_pepper_stays_and_goes_wherever_the_tokens_go() {
+    let parent = tempfile::tempdir().unwrap();
+    let [data, backup, restored] = ["data", "backup", "restored"].map(|n| parent.path().join(n));
+    let first = Pepper([7; 32]);
+    let mut directory = open(&data, 1).unwrap();
+    assert_eq!(directory.pepper(first).unwrap(), first);
+    assert_eq!(directory.pepper(Pepper([8; 32])).unwrap(), first);
+    fill(&directory, changes(10));
+    drop(directory);
+    // Written, and for nobody else.
+    let manifest = data.join("manifest.json");
+    let mode = std::fs::metadata(&manifest).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(format!("{first:?}"), "Pepper(…)", "not for logs");
+    backup_at_rest(&data, NOW, &backup).unwrap();
+    restore(&backup, &restored, false, NOW).unwrap();
+    for path in [&data, &backup, &restored] {
+        let mut directory = open(path, 3).unwrap();
+        assert_eq!(directory.pepper(Pepper([9; 32])).unwrap(), first);
+    }
+    // Without it the tokens are worth nothing, and that is said.
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let (before, _) = text.split_once(",\n  \"pepper\"").unwrap();
+    std::fs::write(&manifest, format!("{before}\n}}\n")).unwrap();
+    let error = open(&data, 3).unwrap().pepper(first).unwrap_err();
+    assert!(error.to_string().contains("has no pepper"), "{error}");
+    for wrong in [
+        "",
+        "00",
+        "zz",
+        &"0".repeat(63),
+        &"é".repeat(32),
+        &"+".repeat(64),
+    ] {
+        let text = format!("{before},\n  \"pepper\": \"{wrong}\"\n}}\n");
+        std::fs::write(&manifest, text).unwrap();
+        let error = open(&data, 3).unwrap_err().to_string();
+        assert!(error.contains("pepper is none"), "{error}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::cpus::CpuList;
 use crate::durability::{Mode, PrefixMode};
+use crate::settings::{DeviceArguments, Settings};
 use crate::upkeep::arguments::{
     BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
     RepairArguments, RestoreArguments,
@@ -97,6 +98,14 @@ What is kept:
                          prefixes fit, the longest counts.
   With another --shards than last time the files are rewritten at start.
 
+Devices:
+  A device logs in with its UUID and its token. Others may connect over MQTT
+  as --anonymous says. Tokens are kept as hashes, and the key of the hashes,
+  the pepper, is drawn at the first start and kept in DIR/manifest.json, and so
+  in backups. MESHRING_PEPPER or FRESHBLU_PEPPER, any text, takes its place:
+  then it must be the same at each start.
+  A variable that makes no sense stops the start, with exit code 2.
+
 Stopping:
   SIGTERM or SIGINT stops gracefully: no new connections, MQTT 5 clients are
   told 0x8B (server shutting down), output is drained, and all is written,
@@ -107,8 +116,7 @@ Exit codes:
   130, 143  a second SIGINT or SIGTERM
 
 Not there yet:
-  Accounts: without --dev every client is refused.
-  TLS, and the Meshblu API.
+  TLS.
 
 Examples:
   meshring serve --dev
@@ -123,19 +131,20 @@ Examples:
 /// Flags of `meshring serve`.
 #[derive(Args, Debug)]
 pub struct ServeArguments {
-    /// Allow anonymous clients on loopback, and listen on loopback unless told otherwise.
-    ///
-    /// Without --dev nobody can log in yet, since accounts are not there yet.
+    /// Let MQTT clients on loopback in without credentials, and listen on loopback, unless told
+    /// otherwise.
     #[arg(long)]
     pub dev: bool,
 
     /// Listen for MQTT over TCP (several times allowed; port 0 picks a free one)
     /// [default: 127.0.0.1:1883 with --dev, else 0.0.0.0:1883]
+    /// [env: MESHRING_MQTT_PORT, FRESHBLU_MQTT_PORT, a port]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub mqtt: Vec<SocketAddr>,
 
     /// Listen for HTTP and for MQTT over WebSocket (several times allowed; port 0 picks a free
     /// one) [default: 127.0.0.1:3000 with --dev, else 0.0.0.0:3000]
+    /// [env: MESHRING_HTTP_PORT, FRESHBLU_HTTP_PORT, a port]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub http: Vec<SocketAddr>,
 
@@ -194,6 +203,10 @@ pub struct ServeArguments {
     #[arg(long, value_name = "US", default_value_t = Tuning::default().gather_us,
           value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub gather: u32,
+
+    /// About devices.
+    #[command(flatten)]
+    pub devices: DeviceArguments,
 }
 
 /// The value of `--queue-full`.
@@ -234,6 +247,17 @@ impl ServeArguments {
     pub fn data_directory(&self) -> PathBuf {
         let default = || PathBuf::from(if self.dev { DATA_DEV } else { DATA });
         self.data.clone().unwrap_or_else(default)
+    }
+
+    /// Where neither flag nor default says where to listen, variables may.
+    pub fn with_ports(mut self, settings: &Settings) -> ServeArguments {
+        if let Some(port) = settings.mqtt_port.filter(|_| self.mqtt.is_empty()) {
+            self.mqtt = self.addresses(&[], port);
+        }
+        if let Some(port) = settings.http_port.filter(|_| self.http.is_empty()) {
+            self.http = self.addresses(&[], port);
+        }
+        self
     }
 
     /// The addresses for MQTT: as given, or the default.

@@ -5,6 +5,7 @@ use crate::cpus;
 use crate::helpers::Pool;
 use crate::kept::Kept;
 use crate::progress::Count;
+use crate::serve::secret;
 use crate::upkeep::summary_of;
 use anyhow::{Context, bail};
 use net::{Made, ServerConfig, Workplace};
@@ -16,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Builder;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use storage::{
-    DataDirectory, Loaded, NewDirectory, StoreError, StoreOptions, Worker, WorkerControl,
+    DataDirectory, Loaded, NewDirectory, Pepper, StoreError, StoreOptions, Worker, WorkerControl,
     WorkerOptions,
 };
 use tracing::{info, warn};
@@ -77,6 +78,24 @@ impl Data {
             recovered: Count::default(),
             workers: (0..config.shards).map(|_| OnceLock::new()).collect(),
         })
+    }
+
+    /// The key of the hashes of all tokens: the given one, or that of the directory, which gets
+    /// one if it is new.
+    pub fn pepper(&mut self, given: Option<Pepper>) -> anyhow::Result<Pepper> {
+        let kept = self.directory.manifest().pepper;
+        match given {
+            Some(given) => {
+                if kept.is_some_and(|kept| kept != given) {
+                    warn!(
+                        "the pepper that is given is not the one of the directory: tokens that \
+                         were made without it do not fit"
+                    );
+                }
+                Ok(given)
+            }
+            None => Ok(self.directory.pepper(Pepper(secret()?))?),
+        }
     }
 
     /// Places clients, topics and groups on shards.
@@ -197,6 +216,7 @@ fn log_recovered(shard: u16, loaded: &Loaded) {
         subscriptions = loaded.subscriptions,
         queued = loaded.queued + loaded.group_queued,
         retained = loaded.retained,
+        devices = loaded.devices,
         "recovered"
     );
 }

@@ -17,10 +17,12 @@ mod kept;
 mod logs;
 mod progress;
 mod serve;
+mod settings;
 mod upkeep;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
+use settings::Settings;
 use std::io::stdout;
 use std::process::ExitCode;
 
@@ -49,13 +51,20 @@ fn main() -> ExitCode {
     net::prefer_exact_timers();
     let result = match command {
         Command::Serve(arguments) => {
-            let durability = durability::configure(
+            let read = durability::configure(
                 arguments.durability,
                 arguments.durability_interval,
                 &arguments.durability_prefix,
-            );
-            match durability {
-                Ok(durability) => serve::run(arguments, durability).map(|()| ExitCode::SUCCESS),
+            )
+            .map_err(|contradiction| contradiction.to_string())
+            .and_then(|durability| {
+                let settings = Settings::read(&arguments, &|name| std::env::var_os(name))?;
+                Ok((durability, settings))
+            });
+            match read {
+                Ok((durability, settings)) => {
+                    serve::run(arguments, durability, settings).map(|()| ExitCode::SUCCESS)
+                }
                 Err(contradiction) => {
                     eprintln!("meshring: {contradiction}");
                     return ExitCode::from(2);

@@ -5,11 +5,12 @@ use crate::data::Data;
 use crate::durability::Mode;
 use crate::helpers::Pool;
 use crate::progress::Progress;
+use crate::settings::Settings;
 use crate::{cpus, descriptors, failure};
 use anyhow::Context;
 use net::{DriverChoice, Made, Server, ServerConfig, Stopper, Tuning};
 use shard::limits::QueuePolicy;
-use shard::{Anonymous, Durability, Limits, Listener, Shard, ShardId};
+use shard::{Anonymous, Durability, Limits, Listener, MeshConfig, Shard, ShardId};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
@@ -18,13 +19,18 @@ use std::sync::{Arc, OnceLock};
 use tracing::{info, warn};
 
 /// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
-pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<()> {
+pub fn run(
+    arguments: ServeArguments,
+    durability: Durability,
+    settings: Settings,
+) -> anyhow::Result<()> {
+    let arguments = arguments.with_ports(&settings);
     let version = env!("MESHRING_VERSION");
     info!(version, "starting");
     descriptors::raise_limit();
     let usable = cpus::usable();
-    let config = configure(&arguments, durability, &usable)?;
-    say_what_is_not_there_yet(&arguments);
+    let config = configure(&arguments, durability, &settings, &usable)?;
+    say_what_may_surprise(&arguments, &settings);
 
     // Before anything runs, so that a signal during start is neither lost nor fatal.
     let signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
@@ -38,14 +44,15 @@ pub fn run(arguments: ServeArguments, durability: Durability) -> anyhow::Result<
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
     let spare = cpus::spare(&usable, &config.cpus);
-    let helpers = Pool::start(&spare, false)?;
+    let helpers = Pool::start(&spare, settings.may_call_private)?;
     let (server, data) = match arguments.durability {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
             (start_in_memory(config, &arguments, &helpers)?, None)
         }
         Mode::Commit | Mode::Interval => {
-            let (server, data) = start_with_data(config, &arguments, spare, Arc::clone(&helpers))?;
+            let (server, data) =
+                start_with_data(config, &arguments, &settings, spare, Arc::clone(&helpers))?;
             (server, Some(data))
         }
     };
@@ -92,11 +99,14 @@ fn start_in_memory(
 fn start_with_data(
     mut config: ServerConfig,
     arguments: &ServeArguments,
+    settings: &Settings,
     spare: Vec<usize>,
     helpers: Arc<Pool>,
 ) -> anyhow::Result<(Server, Arc<Data>)> {
     let path = arguments.data_directory();
-    let data = Arc::new(Data::open(&path, &config, spare, helpers)?);
+    let mut data = Data::open(&path, &config, spare, helpers)?;
+    config.shard.mesh.pepper = data.pepper(settings.pepper)?.0;
+    let data = Arc::new(data);
     config.shard.placement_seed = data.placement_seed();
     let progress = Progress::watch("recovering", data.recovered());
     let shards_data = Arc::clone(&data);
@@ -112,6 +122,7 @@ fn start_with_data(
 fn configure(
     arguments: &ServeArguments,
     durability: Durability,
+    settings: &Settings,
     usable: &[usize],
 ) -> anyhow::Result<ServerConfig> {
     let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), usable)?;
@@ -131,12 +142,16 @@ fn configure(
         // A directory that exists has one of its own.
         placement_seed: seed()?,
         durability,
-        mesh: shard::MeshConfig::default(),
-        anonymous: if arguments.dev {
-            Anonymous::Loopback
-        } else {
-            Anonymous::Deny
+        mesh: MeshConfig {
+            // A directory that exists has one of its own.
+            pepper: match settings.pepper {
+                Some(pepper) => pepper.0,
+                None => secret()?,
+            },
+            secret_seed: secret()?,
+            ..settings.mesh.clone()
         },
+        anonymous: settings.anonymous,
         limits: limits(arguments),
     };
     Ok(ServerConfig {
@@ -177,24 +192,38 @@ fn limits(arguments: &ServeArguments) -> Limits {
     }
 }
 
+/// Bytes that nobody can guess.
+pub fn secret() -> anyhow::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+    Ok(bytes)
+}
+
 /// A number that nobody can guess: all that is random in the broker comes from two of these.
 fn seed() -> anyhow::Result<u64> {
     getrandom::u64().context("the system gives no random numbers")
 }
 
-/// Warns of what a user might take for granted.
-fn say_what_is_not_there_yet(arguments: &ServeArguments) {
-    if arguments.dev {
-        info!("--dev: clients on loopback need no credentials");
-        let addresses = [arguments.mqtt_addresses(), arguments.http_addresses()].concat();
-        if addresses.iter().any(|address| !address.ip().is_loopback()) {
-            warn!("--dev lets in clients on loopback alone; others are refused");
+/// Warns of what a user might not expect.
+fn say_what_may_surprise(arguments: &ServeArguments, settings: &Settings) {
+    match settings.anonymous {
+        Anonymous::Loopback => {
+            info!("MQTT clients on loopback need no credentials");
+            let addresses = arguments.mqtt_addresses();
+            if arguments.dev && addresses.iter().any(|address| !address.ip().is_loopback()) {
+                warn!("--dev lets in clients on loopback alone; others need credentials");
+            }
         }
-    } else {
-        warn!(
-            "nobody can log in: accounts are not there yet, so every client is refused; use --dev \
-             to let in clients on loopback"
-        );
+        Anonymous::Allow => warn!("--anonymous allow: anybody may be an MQTT client"),
+        Anonymous::Deny => {
+            info!("only devices may log in; --anonymous or --dev lets other MQTT clients in");
+        }
+    }
+    if settings.is_pepper_public {
+        warn!("the pepper is the one of FreshBlu's documents, which everybody can read");
+    }
+    if settings.may_call_private {
+        warn!("--webhooks-to-private allow: devices may have this machine's network called");
     }
     if arguments.durability == Mode::Memory && arguments.data.is_some() {
         warn!("--data is not used with --durability memory");

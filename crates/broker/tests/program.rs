@@ -83,6 +83,72 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn a_variable_that_makes_no_sense_is_named() {
+    for (name, text) in [
+        ("FRESHBLU_HTTP_PORT", "http"),
+        ("MESHRING_OPEN_REGISTRATION", "perhaps"),
+        ("FRESHBLU_MAX_MESSAGE_SIZE", "1"),
+    ] {
+        let mut command = meshring();
+        let command = command.env(name, text).args(["serve", "--durability"]);
+        let output = command.arg("memory").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.contains(&format!("{name}={text}: expected")),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn ports_come_from_variables_unless_flags_say_otherwise() {
+    let mut command = meshring();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    command
+        .env("FRESHBLU_MQTT_PORT", &port)
+        .env("MESHRING_HTTP_PORT", "0");
+    let line = ["serve", "--dev", "--durability", "memory", "--log", "error"];
+    let output = command.args(line).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains(&format!("127.0.0.1:{port}")), "{stderr}");
+    // Flags for both, and so it starts.
+    let mut command = meshring();
+    command.env("FRESHBLU_MQTT_PORT", &port);
+    Broker::start_as(command, &[]);
+}
+
+#[test]
+fn a_pepper_is_drawn_once_and_kept() {
+    let data = TempDir::new().unwrap();
+    let at = data.path().to_str().unwrap();
+    let pepper = || {
+        let text = std::fs::read_to_string(data.path().join("manifest.json")).unwrap();
+        let (_, rest) = text.split_once("\"pepper\": \"")?;
+        rest.split_once('"').map(|(pepper, _)| pepper.to_owned())
+    };
+    let mut command = meshring();
+    command.env("MESHRING_PEPPER", "salt");
+    Broker::start_as(command, &["--shards", "1", "--data", at]).kill();
+    assert_eq!(pepper(), None, "what is given is not written");
+    Broker::start(&["--shards", "1", "--data", at]).kill();
+    let drawn = pepper().unwrap();
+    assert_eq!(drawn.len(), 64);
+    Broker::start(&["--shards", "2", "--data", at]).kill();
+    assert_eq!(pepper(), Some(drawn));
+    // Another one is a mistake more often than not.
+    let mut command = meshring();
+    command.env("FRESHBLU_PEPPER", "change-me-in-production");
+    let mut broker = Broker::start_as(command, &["--shards", "1", "--data", at]);
+    broker.signal("TERM");
+    let (_, log) = broker.wait();
+    assert!(log.contains("not the one of the directory"), "{log}");
+    assert!(log.contains("everybody can read"), "{log}");
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_named_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -183,7 +249,7 @@ fn without_dev_nobody_gets_in_and_the_log_says_so() {
     child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
-    assert!(log.contains("nobody can log in"), "{log}");
+    assert!(log.contains("only devices may log in"), "{log}");
 }
 
 /// Both drivers where the kernel has both; `auto` is io_uring then.
