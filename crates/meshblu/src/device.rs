@@ -182,10 +182,10 @@ impl Device {
     /// Appends the value of `meshblu`, an object.
     pub fn write_meshblu(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"version\":\"2.0.0\",\"createdAt\":\"");
-        out.extend_from_slice(self.created.rfc3339().as_bytes());
+        self.created.write_rfc3339(out);
         if let Some(updated) = self.updated() {
             out.extend_from_slice(b"\",\"updatedAt\":\"");
-            out.extend_from_slice(updated.rfc3339().as_bytes());
+            updated.write_rfc3339(out);
         }
         out.extend_from_slice(b"\",\"hash\":\"");
         out.extend_from_slice(self.hash().as_bytes());

@@ -98,45 +98,63 @@ pub fn depth_of(value: &Value) -> usize {
     }
 }
 
-/// Whether a reader of Unicode text and 64-bit floats could take all that this well-formed JSON
-/// says: no lone surrogates (`\ud800`), no numbers beyond any float (`1e999`).
+/// Looks at well-formed JSON that is passed on as it came, and must not be what breaks a receiver.
 ///
-/// A payload is passed on as it came, and must not be what breaks the receiver.
-pub(crate) fn is_readable(json: &str) -> bool {
+/// # Errors
+/// [`Refusal::Malformed`] for what is nested deeper than [`DEPTH_MAX`], and for what a reader of
+/// Unicode text and 64-bit floats cannot take: lone surrogates (`\ud800`) and numbers beyond any
+/// float (`1e999`).
+pub(crate) fn examine(json: &str) -> Result<(), Refusal> {
+    let unreadable = || {
+        let detail = "half a surrogate pair, or a number out of range";
+        Refusal::Malformed(detail.into())
+    };
+    let mut depth = 0_usize;
     let mut rest = json.as_bytes();
-    let mut is_in_string = false;
     while let Some((&byte, after)) = rest.split_first() {
+        let token = rest;
         rest = after;
-        if is_in_string {
-            match byte {
-                b'"' => is_in_string = false,
-                b'\\' => match unescape(rest) {
-                    Some(after) => rest = after,
-                    None => return false,
-                },
-                _ => {}
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > DEPTH_MAX {
+                    return Err(too_deep());
+                }
             }
-        } else if byte == b'"' {
-            is_in_string = true;
-        } else if byte.is_ascii_digit() {
-            let is_of_number =
-                |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
-            let count = rest.iter().take_while(is_of_number).count();
-            let start = json.len() - rest.len() - 1;
-            let number = &json[start..start + 1 + count];
-            rest = &rest[count..];
-            if !is_finite(number) {
-                return false;
+            b'}' | b']' => depth -= 1,
+            b'"' => rest = behind_string(rest).ok_or_else(unreadable)?,
+            b'0'..=b'9' => {
+                let is_of_number =
+                    |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                let bytes = token.iter().take_while(is_of_number).count();
+                rest = &token[bytes..];
+                if !is_finite(&token[..bytes]) {
+                    return Err(unreadable());
+                }
             }
+            _ => {}
         }
     }
-    true
+    Ok(())
 }
 
-fn is_finite(number: &str) -> bool {
+/// What follows a string, given what follows its first quote; `None` if it has half a pair.
+fn behind_string(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        let (is_end, after) = (rest[special] == b'"', &rest[special + 1..]);
+        if is_end {
+            return Some(after);
+        }
+        rest = unescape(after)?;
+    }
+}
+
+fn is_finite(number: &[u8]) -> bool {
     // The largest float has 309 digits before its point.
-    let is_plain = number.len() < 309 && !number.contains(['e', 'E']);
-    is_plain || number.parse::<f64>().is_ok_and(f64::is_finite)
+    let is_plain = number.len() < 309 && !number.iter().any(|byte| matches!(byte, b'e' | b'E'));
+    let parse = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
+    is_plain || std::str::from_utf8(number).is_ok_and(parse)
 }
 
 /// What follows an escape sequence, given what follows its backslash; `None` for half a pair.
@@ -250,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn what_strict_readers_refuse_is_not_readable() {
+    fn what_strict_readers_refuse_is_not_passed_on() {
         for json in [
             r#""\ud83d\ude00 \u00e9 \\ud800 \"""#,
             "[1e308,-1E-999,0.5e+3,1234567890,-0]",
             r#"{"1e999":"9e999"}"#,
         ] {
-            assert!(is_readable(json), "{json}");
+            assert_eq!(examine(json), Ok(()), "{json}");
             assert!(parse(json.as_bytes()).is_ok(), "{json}");
         }
         let long = "9".repeat(400);
@@ -268,7 +286,7 @@ mod tests {
             "[-1e999]",
             &long,
         ] {
-            assert!(!is_readable(json), "{json}");
+            assert!(examine(json).is_err(), "{json}");
             assert!(parse(json.as_bytes()).is_err(), "{json}");
         }
     }

@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(pub u64);
 
+const RFC3339_BYTES: usize = 27;
 const MICROS_PER_S: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -14,17 +15,30 @@ impl Timestamp {
     /// `2026-11-22T01:36:41.422389Z`: always UTC, always six digits. A moment after the year 9999
     /// is written as the last one of it.
     pub fn rfc3339(&self) -> String {
+        let mut out = Vec::with_capacity(RFC3339_BYTES);
+        self.write_rfc3339(&mut out);
+        String::from_utf8(out).expect("digits and separators are ASCII")
+    }
+
+    /// Appends what [`Timestamp::rfc3339`] gives. Every view has one or two.
+    pub fn write_rfc3339(&self, out: &mut Vec<u8>) {
         let micros = self.0.min(RFC3339_MAX.0);
         let seconds = micros / MICROS_PER_S;
         let (year, month, day) = date_of(seconds / SECONDS_PER_DAY);
-        let second_of_day = seconds % SECONDS_PER_DAY;
-        let (hour, minute, second) = (
-            second_of_day / 3600,
-            second_of_day / 60 % 60,
-            second_of_day % 60,
-        );
-        let fraction = micros % MICROS_PER_S;
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
+        let of_day = seconds % SECONDS_PER_DAY;
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (end, number) in [
+            (4, year),
+            (7, month),
+            (10, day),
+            (13, of_day / 3600),
+            (16, of_day / 60 % 60),
+            (19, of_day % 60),
+            (26, micros % MICROS_PER_S),
+        ] {
+            write_digits(&mut text[..end], number);
+        }
+        out.extend_from_slice(&text);
     }
 
     /// Reads RFC 3339 with any offset; digits beyond microseconds are cut off. `None` for anything
@@ -57,6 +71,17 @@ impl Timestamp {
     /// The moment that many seconds after 1970; the last one there is if that is too many.
     pub fn from_seconds(seconds: u64) -> Timestamp {
         Timestamp(seconds.saturating_mul(MICROS_PER_S))
+    }
+}
+
+/// Overwrites the last bytes of a text with the digits of a number.
+fn write_digits(text: &mut [u8], mut number: u64) {
+    for byte in text.iter_mut().rev() {
+        if number == 0 {
+            return;
+        }
+        *byte = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

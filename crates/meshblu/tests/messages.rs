@@ -111,6 +111,30 @@ fn a_broadcast_is_for_everybody() {
 }
 
 #[test]
+fn a_payload_alone_can_be_broadcast() {
+    let body = |payload: &str| {
+        let outgoing = Outgoing::broadcast_payload(payload.as_bytes(), A, 1000)?;
+        assert!(outgoing.is_broadcast);
+        Ok(String::from_utf8(outgoing.body().to_vec()).unwrap())
+    };
+    let start = format!(r#"{{"devices":["*"],"fromUuid":"{A}""#);
+    for (payload, rest) in [
+        (r#" {"event": "mine"} "#, r#","payload":{"event":"mine"}}"#),
+        ("7", r#","payload":7}"#),
+        ("", "}"),
+        ("null", "}"),
+    ] {
+        assert_eq!(body(payload), Ok(format!("{start}{rest}")));
+    }
+    for payload in [r#"1,"topic":"x""#, "x", "{}}", "1 2", &"[".repeat(128)] {
+        assert_eq!(
+            body(payload).map_err(|refusal: Refusal| refusal.status()),
+            Err(400)
+        );
+    }
+}
+
+#[test]
 fn wrong_shapes_are_told_from_bad_json() {
     for body in [
         "",
