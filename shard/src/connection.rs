@@ -4,6 +4,7 @@
 //! connect timeout or for keep-alive. `partial` is bounded by one packet plus one receive.
 
 use crate::map::Map;
+use crate::mesh::http::Exchange;
 use crate::mesh::socket::Verb;
 use crate::shard::pause;
 use crate::timers::TimerId;
@@ -63,6 +64,8 @@ pub struct Connection {
 pub struct Extra {
     /// MQTT is carried in WebSocket frames.
     pub websocket: Option<WebSocket>,
+    /// How far it is with its HTTP requests.
+    pub http: Option<Box<Exchange>>,
     /// The frame of a FreshBlu socket that waits for its answer.
     pub socket_call: Option<Verb>,
     /// Topics that the client gave an alias; index is alias minus one. [MQTT-3.3.2-8]

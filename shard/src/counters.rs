@@ -76,6 +76,8 @@ counters! {
     sessions_expired,
     /// Sockets accepted.
     sockets_accepted,
+    /// HTTP requests that were answered.
+    http_requests,
     /// Requests of the Meshblu API that were served.
     mesh_calls,
     /// Requests of the Meshblu API that were refused, but for those below.

@@ -422,6 +422,7 @@ impl crate::Shard {
         while let Some((to, frame)) = self.durable.pop_answer() {
             self.tell(to, frame, effects);
         }
+        self.close_answered(sequence, effects);
         for connection in std::mem::take(&mut self.durable.paused) {
             self.resume(connection, crate::shard::pause::STORE, effects);
         }

@@ -6,14 +6,11 @@ use crate::connection::{Stage, WebSocket};
 use crate::filter_tree::WARM_TOPICS;
 use crate::shard::{Shard, pause};
 use crate::{Close, ConnectionId, Effect, Effects, Handoff, Level};
-use http::{Opcode, Upgrade, WsEvent};
+use http::{Opcode, WsEvent};
 use mqtt_v5_codec::{
     Connack, DecodeError, Disconnect, DisconnectProperties, FixedHeader, Packet, PacketKind,
     ReasonCode, Version, connect_version, decode,
 };
-
-/// Subprotocols of MQTT over WebSocket. [MQTT-6.0.0-3]
-const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 impl Shard {
     pub(crate) fn on_received(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) {
@@ -405,54 +402,22 @@ impl Shard {
         }
     }
 
-    fn http_input(&mut self, id: ConnectionId, bytes: &[u8], effects: &mut Effects) {
-        let connection = self
-            .connection_mut(id)
-            .expect("the caller has seen it alive");
-        connection.partial.extend_from_slice(bytes);
-        let partial = std::mem::take(&mut connection.partial);
-        let head = match http::parse_head(&partial) {
-            Ok(None) => {
-                connection.partial = partial;
-                return;
-            }
-            Ok(Some(head)) => head,
-            Err(error) => {
-                self.counters.malformed_packets += 1;
-                return self.answer_http(id, error.status(), &error.to_string(), effects);
-            }
-        };
-        match http::upgrade(&head, &SUBPROTOCOLS) {
-            Upgrade::Accept {
-                key,
-                protocol: Some(protocol),
-            } => {
-                http::write_switching_protocols(effects.outbox(id), key, Some(protocol));
-                connection.stage = Stage::AwaitConnect;
-                // Messages are a stream here; the packets in it have a limit of their own.
-                let decoder = http::Decoder::new(usize::MAX);
-                connection.extra_mut().websocket = Some(WebSocket {
-                    decoder,
-                    undecoded: Vec::new(),
-                });
-                self.websocket_input(id, &partial[head.bytes..], effects);
-            }
-            Upgrade::Accept { protocol: None, .. } => {
-                // [MQTT-6.0.0-3]
-                let why = "the WebSocket subprotocol must be mqtt or mqttv3.1";
-                self.answer_http(id, 400, why, effects);
-            }
-            Upgrade::Refuse { status, reason } => self.answer_http(id, status, reason, effects),
-            Upgrade::NotAsked => self.answer_http(id, 404, "not found", effects),
-        }
-    }
-
-    /// Answers an HTTP request with an error, and closes.
-    fn answer_http(&mut self, id: ConnectionId, status: u16, why: &str, effects: &mut Effects) {
-        let version = [("Sec-WebSocket-Version", "13")];
-        let headers = if status == 426 { &version[..] } else { &[] };
-        http::write_json_error(effects.outbox(id), status, why, headers, false);
-        self.close(id, Close::Flush, false, effects);
+    /// Makes a connection one of MQTT over WebSocket: frames follow, and `rest` has come already.
+    pub(crate) fn open_mqtt_websocket(
+        &mut self,
+        id: ConnectionId,
+        rest: &[u8],
+        effects: &mut Effects,
+    ) {
+        let connection = self.connection_mut(id).expect("the caller has seen it");
+        connection.stage = Stage::AwaitConnect;
+        // Messages are a stream here; the packets in it have a limit of their own.
+        let decoder = http::Decoder::new(usize::MAX);
+        connection.extra_mut().websocket = Some(WebSocket {
+            decoder,
+            undecoded: Vec::new(),
+        });
+        self.websocket_input(id, rest, effects);
     }
 
     /// Takes WebSocket frames apart and handles the MQTT packets in them. Does nothing for other

@@ -300,8 +300,10 @@ impl Shard {
         connection.timer = None;
         let stage = connection.stage;
         let Some(session) = connection.session() else {
-            if stage == Stage::Socket {
-                return self.on_socket_timer(id, effects);
+            match stage {
+                Stage::Socket => return self.on_socket_timer(id, effects),
+                Stage::Http => return self.on_http_timer(id, effects),
+                _ => {}
             }
             self.counters.connect_timeouts += 1;
             return self.close(id, Close::Abort, false, effects);

@@ -385,10 +385,16 @@ impl Shard {
             let Some(connection) = self.connection_mut(id) else {
                 continue;
             };
-            let partial = std::mem::take(&mut connection.partial);
-            self.packets_from(id, partial, effects);
-            self.websocket_input(id, &[], effects);
-            self.hand_off(id, effects);
+            match connection.stage {
+                Stage::Http => self.serve_http(id, effects),
+                Stage::Socket => self.websocket_input(id, &[], effects),
+                Stage::AwaitConnect | Stage::Leaving(_) | Stage::Open(_) => {
+                    let partial = std::mem::take(&mut connection.partial);
+                    self.packets_from(id, partial, effects);
+                    self.websocket_input(id, &[], effects);
+                    self.hand_off(id, effects);
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::call::{SubscriptionOf, Way};
 use super::live::Live;
+use crate::counters::Counters;
 use crate::{DeviceId, DeviceSubscription, RequestId, ShardId};
 use meshblu::{Access, Kind, Query, Refusal, Timestamp};
 use std::sync::Arc;
@@ -158,7 +159,7 @@ pub enum Ask {
         /// Whose.
         device: DeviceId,
     },
-    /// How many of this shard's devices are connected.
+    /// What this shard has counted.
     Count,
 }
 
@@ -217,8 +218,8 @@ pub enum Told {
     Tokens(Vec<u8>),
     /// A public key as JSON.
     PublicKey(String),
-    /// How many.
-    Count(u64),
+    /// What this shard has counted.
+    Counted(Box<Counters>),
 }
 
 /// Who waits for what came of a step.

@@ -2,6 +2,7 @@
 //! WebSocket and MQTT only translate into a [`Call`] and out of a [`Done`].
 
 use super::live::Transport;
+use crate::counters::Counters;
 use crate::{ConnectionId, DeviceId, DeviceSubscription};
 use meshblu::{Kind, Query, Refusal, Timestamp};
 use std::sync::Arc;
@@ -168,7 +169,7 @@ pub enum Op {
         /// Whose.
         device: DeviceId,
     },
-    /// How many devices are connected. Needs no credentials.
+    /// What all shards have counted. Needs no credentials.
     Status,
 }
 
@@ -274,10 +275,10 @@ pub enum Done {
         /// As JSON; `null` if there is none.
         json: String,
     },
-    /// How many devices are connected.
+    /// What all shards have counted.
     Status {
-        /// The count.
-        connections: u64,
+        /// The sums.
+        counters: Box<Counters>,
     },
 }
 

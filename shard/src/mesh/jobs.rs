@@ -11,6 +11,7 @@
 use super::ask::{Ask, Asker, Proof, Told};
 use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome, SubscriptionOf};
 use super::live::Live;
+use crate::counters::Counters;
 use crate::pending::{Origin, Ticket};
 use crate::{DeviceId, DeviceSubscription, Effects, Frame, RequestId, Shard, ShardId};
 use meshblu::{Access, Outgoing, Refusal};
@@ -54,7 +55,7 @@ struct Gathered {
     views: Vec<Vec<u8>>,
     bytes: usize,
     subscriptions: Vec<DeviceSubscription>,
-    count: u64,
+    counters: Option<Box<Counters>>,
 }
 
 impl Job {
@@ -478,8 +479,8 @@ impl Shard {
                 job.gathered.subscriptions.extend(found);
                 return self.on_shard_done(id, true, effects);
             }
-            Told::Count(count) => {
-                job.gathered.count += count;
+            Told::Counted(counters) => {
+                job.gathered.counters.get_or_insert_default().add(&counters);
                 return self.on_shard_done(id, true, effects);
             }
             Told::View(view) => match job.view_is_first_of_many() {
@@ -510,7 +511,7 @@ impl Shard {
         let done = match &job.call.op {
             Op::Subscriptions { .. } => Done::Subscriptions(gathered.subscriptions),
             Op::Status => Done::Status {
-                connections: gathered.count,
+                counters: gathered.counters.unwrap_or_default(),
             },
             Op::Unsubscribe { .. } => Done::Unsubscribed,
             _ => Done::Devices {

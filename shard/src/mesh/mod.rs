@@ -7,22 +7,29 @@
 //! | `steps.rs`, `tokens.rs` | what the owner of a device does at a step |
 //! | `registry.rs`, `live.rs` | devices; their connections |
 //! | `fanout.rs`, `emission.rs` | who hears of what |
+//! | `http.rs`, `routes.rs`, `requests.rs`, `answers.rs` | HTTP connections; which requests there are, what they ask, how they are answered |
+//! | `openapi.rs`, `metrics.rs` | what HTTP clients may read about the server |
 //! | `hearing.rs`, `socket.rs`, `mqtt.rs` | connections of devices: WebSocket, MQTT |
 //! | `forward.rs` | webhooks |
 //! | `secrets.rs` | tokens and UUIDs that nobody can guess |
 
+mod answers;
 pub(crate) mod ask;
 pub(crate) mod call;
 pub(crate) mod emission;
 mod fanout;
 mod forward;
 pub(crate) mod hearing;
-mod http;
+pub(crate) mod http;
 mod jobs;
 pub(crate) mod live;
+mod metrics;
 pub(crate) mod mqtt;
+mod openapi;
 mod recover;
 pub(crate) mod registry;
+mod requests;
+mod routes;
 mod secrets;
 pub(crate) mod socket;
 mod steps;
@@ -30,7 +37,7 @@ mod tokens;
 
 use crate::map::{Map, map_with_seed};
 use crate::slots::Slots;
-use crate::{Config, DeviceId, Effects, Shard, Time};
+use crate::{Config, ConnectionId, DeviceId, Effects, Shard, Time};
 use ask::Asker;
 use call::{CallOrigin, Outcome};
 use hearing::Identity;
@@ -52,6 +59,8 @@ pub(crate) struct Mesh {
     pub searching: VecDeque<(u32, u32)>,
     /// Connections of this shard that have shown a device's token, by their numbers.
     pub identities: Map<u32, Identity>,
+    /// HTTP connections that are closed once this batch is durable: their last answer waits for it.
+    pub closing: Vec<(u64, ConnectionId)>,
     /// Where tokens and UUIDs come from.
     pub secrets: Secrets,
     /// Slow work of helper threads.
@@ -92,6 +101,7 @@ impl Mesh {
             jobs: Slots::default(),
             searching: VecDeque::new(),
             identities: map_with_seed(seed),
+            closing: Vec::new(),
             secrets: Secrets::new(config.mesh.secret_seed, config.shard),
             computing: Slots::default(),
             registrations: map_with_seed(seed),

@@ -132,7 +132,7 @@ impl Shard {
                 let entry = self.mesh.registry.find(device).ok_or(Refusal::NotFound)?;
                 (Told::PublicKey(entry.device.public_key_json()), false)
             }
-            Ask::Count => (Told::Count(self.mesh.registry.online()), false),
+            Ask::Count => (Told::Counted(Box::new(self.counters().clone())), false),
             tokens => return self.token_step(tokens, effects),
         };
         Ok(asks)

@@ -375,7 +375,7 @@ fn a_session_moves_between_tcp_and_websocket() {
 #[test]
 fn other_requests_get_a_json_404() {
     World::each(|w| {
-        for path in ["/", "/mqtt", "/devices/1?x=y"] {
+        for path in ["/", "/mqtt", "/other/1?x=y"] {
             let text = format!("GET {path} HTTP/1.1\r\nHost: broker\r\n\r\n");
             check_json_error(request(w, &text), 404);
         }
@@ -410,14 +410,16 @@ fn malformed_requests_and_handshakes_are_refused() {
 }
 
 #[test]
-fn an_answered_request_is_the_connections_last() {
+fn a_connection_becomes_a_websocket_after_other_requests() {
     World::each(|w| {
         let client = w.client(V311, "http");
         client.open_http();
         let request = "POST /a HTTP/1.1\r\nHost: broker\r\nContent-Length: 4\r\n\r\nGET ";
-        client.send_raw(request.as_bytes());
-        let (head, _) = split_response(&client.take_raw());
-        assert!(head.contains("\r\nconnection: close"), "{head}");
-        assert!(client.is_closed());
+        let upgrade = handshake("/mqtt", Some("mqtt"));
+        client.send_raw(format!("{request}{upgrade}").as_bytes());
+        let received = String::from_utf8(client.take_raw()).unwrap();
+        assert!(received.starts_with("HTTP/1.1 404 "), "{received}");
+        assert!(received.contains("}HTTP/1.1 101 "), "{received}");
+        assert!(!client.is_closed());
     });
 }
