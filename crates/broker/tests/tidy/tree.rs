@@ -15,6 +15,13 @@ const SKIPPED: &[&str] = &[
     "artifacts",
 ];
 
+/// Workspaces of their own.
+const OTHER_WORKSPACES: &[&str] = &[
+    "fuzz/",
+    "benches/runtimes/",
+    "crates/broker/tests/interop/freshblu_types/",
+];
+
 /// What is text, by the ending of its name.
 const TEXTS: &[&str] = &[
     "rs", "toml", "md", "py", "js", "mjs", "json", "sh", "yml", "yaml", "html", "txt", "csv", "tsv",
@@ -117,12 +124,12 @@ pub fn texts() -> Vec<File> {
 }
 
 /// The manifests of the workspace's members, each with its folder (`crates/http/`). The root has
-/// no package; `fuzz` and `benches/runtimes` are workspaces of their own.
+/// no package; these are workspaces of their own.
 pub fn manifests() -> Vec<(String, Manifest)> {
     let found: Vec<(String, Manifest)> = files("toml")
         .into_iter()
         .filter(|file| file.path.ends_with("/Cargo.toml"))
-        .filter(|file| !file.path.starts_with("fuzz/") && !file.path.contains("runtimes/"))
+        .filter(|file| !OTHER_WORKSPACES.iter().any(|other| file.path.starts_with(other)))
         .map(|file| {
             (
                 file.path.trim_end_matches("Cargo.toml").to_owned(),
