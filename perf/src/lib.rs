@@ -11,6 +11,7 @@ pub mod brokers;
 pub mod compare;
 pub mod comparison;
 pub mod fleet;
+pub mod freshblu;
 pub mod host;
 pub mod html;
 pub mod ledger;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use perf::brokers::{self, Kind, Places};
 use perf::compare::{self, Request};
 use perf::comparison::Comparison;
+use perf::freshblu;
 use perf::markdown;
 use perf::measure::Subject;
 use perf::options::Options;
@@ -52,6 +53,9 @@ enum Command {
     Recovery(Run),
     /// Run scenarios against several brokers in turn, and save tables and plots
     Compare(Compare),
+    /// The server of devices beside freshblu-server: what requests, messages, registrations and idle
+    /// WebSockets cost
+    Freshblu(Freshblu),
     /// Make the tables and plots of a saved comparison again
     Report {
         /// The JSON file that `compare` saved.
@@ -105,6 +109,14 @@ struct Compare {
     places: PlaceOptions,
     #[command(flatten)]
     options: Options,
+}
+
+#[derive(Args)]
+struct Freshblu {
+    #[command(flatten)]
+    request: freshblu::Request,
+    #[command(flatten)]
+    places: PlaceOptions,
 }
 
 #[derive(Args)]
@@ -166,6 +178,9 @@ fn main() -> Result<()> {
         Command::Durable(run) => run_one(Scenario::Durable, run),
         Command::Recovery(run) => run_one(Scenario::Recovery, run),
         Command::Compare(request) => run_all(request),
+        Command::Freshblu(Freshblu { request, places }) => {
+            freshblu::compare(&request, &places.places())
+        }
         Command::Report { file } => {
             let directory = file.parent().map(Path::to_owned).unwrap_or_default();
             show(&compare::read(&file)?, &directory)
