@@ -2,6 +2,7 @@
 
 use crate::cpus::CpuList;
 use crate::durability::{Mode, PrefixMode};
+use crate::import::{IMPORT_NOTES, ImportArguments};
 use crate::settings::{DeviceArguments, Settings};
 use crate::upkeep::arguments::{
     BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
@@ -67,6 +68,9 @@ pub enum Command {
     /// Make damaged files usable again with what can still be read
     #[command(after_long_help = REPAIR_NOTES)]
     Repair(RepairArguments),
+    /// Bring devices of a FreshBlu server, with their tokens and subscriptions
+    #[command(after_long_help = IMPORT_NOTES)]
+    Import(ImportArguments),
     /// The commands that speak to a server.
     #[command(flatten)]
     Client(ClientCommand),

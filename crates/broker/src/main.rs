@@ -13,6 +13,7 @@ mod descriptors;
 mod durability;
 mod failure;
 mod helpers;
+mod import;
 mod kept;
 mod logs;
 mod progress;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => upkeep::restore(&arguments),
         Command::Check(arguments) => upkeep::check(&arguments),
         Command::Repair(arguments) => upkeep::repair(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {
             cli::pages::completions(Arguments::command(), arguments.shell, &mut stdout())

@@ -200,7 +200,7 @@ pub fn secret() -> anyhow::Result<[u8; 32]> {
 }
 
 /// A number that nobody can guess: all that is random in the broker comes from two of these.
-fn seed() -> anyhow::Result<u64> {
+pub fn seed() -> anyhow::Result<u64> {
     getrandom::u64().context("the system gives no random numbers")
 }
 

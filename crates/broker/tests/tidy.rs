@@ -43,6 +43,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "meshring-net",
             "meshring-cluster",
             "meshring-cli",
+            "meshring-meshblu",
         ],
         PURE_BELOW_SHARD,
     ),

@@ -104,6 +104,29 @@ impl Device {
         Ok(device)
     }
 
+    /// Takes over a device from another server: its whole document as that one kept it. As
+    /// [`Device::register`], but `meshblu.owner`, `meshblu.createdAt` and `meshblu.updatedAt` count
+    /// if they can be read; a device that does not say when it was made was made now.
+    ///
+    /// # Errors
+    /// Those of [`Device::register`].
+    pub fn import(
+        body: &[u8],
+        uuid: Uuid,
+        now: Timestamp,
+        rules: &Registration,
+    ) -> Result<Device, Refusal> {
+        let document = json::parse_object(body)?;
+        let said = |name: &str| document.get("meshblu")?.get(name)?.as_str();
+        let moment = |name| said(name).and_then(Timestamp::parse);
+        let mut device = Device::register(body, uuid, now, rules)?;
+        device.owner = said("owner").and_then(Uuid::parse);
+        device.created = moment("createdAt").unwrap_or(now);
+        device.updated = moment("updatedAt").and_then(|updated| NonZeroU64::new(updated.0));
+        device.hash = device.content_hash();
+        Ok(device)
+    }
+
     /// Its identity.
     pub fn uuid(&self) -> Uuid {
         self.uuid

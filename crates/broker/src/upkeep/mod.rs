@@ -124,6 +124,9 @@ fn json_of_file(file: &FileReport) -> Value {
         "retained": counts.retained,
         "group_queued": counts.group_queued,
         "qos2": counts.received + counts.seen,
+        "devices": counts.devices,
+        "tokens": counts.tokens,
+        "device_subscriptions": counts.device_subscriptions,
         "last_commit_us": counts.alive.map(|at| at.0),
     })
 }
