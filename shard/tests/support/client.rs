@@ -137,6 +137,13 @@ impl Client {
         self.state(|state| std::mem::take(&mut state.received))
     }
 
+    /// Puts back what has been taken and not been read.
+    pub fn put_back(&self, bytes: &[u8]) {
+        self.state(|state| {
+            state.received.splice(0..0, bytes.iter().copied());
+        });
+    }
+
     /// Whether the broker has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.closed_how().is_some()

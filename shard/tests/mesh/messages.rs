@@ -1,0 +1,264 @@
+//! Who hears of what: the table of FreshBlu's fan-out, mended, over every transport.
+
+use super::*;
+use serde_json::{Value, json};
+
+const KINDS: [&str; 8] = [
+    "broadcast.sent",
+    "broadcast.received",
+    "message.sent",
+    "message.received",
+    "configure.sent",
+    "configure.received",
+    "unregister.sent",
+    "unregister.received",
+];
+
+/// A device that hears of another one by one kind of subscription each, in the order of `KINDS`.
+fn listeners(mesh: &Mesh<'_>, emitter: &Device) -> Vec<(Device, Socket)> {
+    KINDS
+        .iter()
+        .map(|kind| {
+            let device = mesh.register(json!({"type": kind}));
+            let path = format!("/devices/{}/subscriptions", device.uuid);
+            let body = json!({
+                "emitterUuid": emitter.uuid, "subscriberUuid": device.uuid, "type": kind,
+            });
+            let answer = mesh.ask(&device, "POST", &path, Some(body));
+            assert_eq!(answer.status, 200, "{}", answer.body.escape_ascii());
+            let socket = mesh.socket(&device);
+            (device, socket)
+        })
+        .collect()
+}
+
+/// How many events each of the listeners has heard since last time.
+fn heard(listeners: &[(Device, Socket)]) -> Vec<usize> {
+    listeners
+        .iter()
+        .map(|(_, socket)| socket.all().len())
+        .collect()
+}
+
+/// The ways to send a message as a device.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Http,
+    Socket,
+    Mqtt,
+}
+
+fn send(mesh: &Mesh<'_>, by: By, from: &Device, body: Value) {
+    match by {
+        By::Http => {
+            let answer = mesh.ask(from, "POST", "/messages", Some(body));
+            assert_eq!(answer.status, 200, "{}", answer.body.escape_ascii());
+            assert_eq!(answer.json(), json!({"sent": true}));
+        }
+        By::Socket => {
+            let mut body = body;
+            body["event"] = "message".into();
+            let socket = mesh.socket(from);
+            socket.send(body);
+            socket.client.cut();
+        }
+        By::Mqtt => {
+            let client = mesh.mqtt(from);
+            let topic = format!("{}/message", from.uuid);
+            let reason = client.publish(&topic, &body.to_string(), 1);
+            assert_eq!(reason, ReasonCode::Success);
+            client.disconnect();
+        }
+    }
+}
+
+/// Decision 4: fan-out has one meaning on every transport, and a subscriber gets one copy for each
+/// subscription that matches.
+#[test]
+fn decision_4_fan_out_has_one_meaning_on_every_transport() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        for by in [By::Http, By::Socket, By::Mqtt] {
+            let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+            let of_b = listeners(&mesh, &b);
+            send(&mesh, by, &a, json!({"devices": [b.uuid], "payload": 1}));
+            assert_eq!(heard(&of_b), [0, 0, 0, 1, 0, 0, 0, 0], "{by:?} a to b");
+            send(&mesh, by, &b, json!({"devices": [a.uuid], "payload": 1}));
+            assert_eq!(heard(&of_b), [0, 0, 1, 0, 0, 0, 0, 0], "{by:?} b to a");
+            let both = json!({"devices": [a.uuid, b.uuid], "payload": 1});
+            send(&mesh, by, &b, both);
+            assert_eq!(heard(&of_b), [0, 0, 1, 1, 0, 0, 0, 0], "{by:?} b to both");
+            send(&mesh, by, &b, json!({"devices": ["*"], "payload": 1}));
+            assert_eq!(heard(&of_b), [1, 0, 1, 0, 0, 0, 0, 0], "{by:?} b to all");
+            // b listens to a.
+            let path = format!("/devices/{}/subscriptions", b.uuid);
+            let body = json!({
+                "emitterUuid": a.uuid, "subscriberUuid": b.uuid, "type": "broadcast-sent",
+            });
+            assert_eq!(mesh.ask(&b, "POST", &path, Some(body)).status, 200);
+            send(&mesh, by, &a, json!({"devices": ["*"], "payload": 1}));
+            assert_eq!(heard(&of_b), [0, 1, 0, 0, 0, 0, 0, 0], "{by:?} a to all");
+            let path = format!("/devices/{}", b.uuid);
+            assert_eq!(mesh.ask(&b, "PUT", &path, Some(json!({"x": 1}))).status, 200);
+            assert_eq!(heard(&of_b), [0, 0, 0, 0, 1, 1, 0, 0], "{by:?} update");
+            assert_eq!(mesh.ask(&b, "DELETE", &path, None).status, 200);
+            assert_eq!(heard(&of_b), [0, 0, 0, 0, 0, 0, 1, 1], "{by:?} unregister");
+        }
+    });
+}
+
+#[test]
+fn a_message_reaches_its_device_on_every_transport() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let (socket, other, stream) = (mesh.socket(&b), mesh.socket(&b), mesh.stream(&b));
+        let mqtt = mesh.mqtt(&b);
+        assert_eq!(mqtt.subscribe(&format!("{}/message", b.uuid), 1), 1);
+        for by in [By::Http, By::Socket, By::Mqtt] {
+            let body = json!({"devices": [b.uuid], "topic": "t", "payload": {"x": [1]}, "more": 2});
+            send(&mesh, by, &a, body);
+            let expected = json!({
+                "event": "message", "devices": [b.uuid], "fromUuid": a.uuid, "topic": "t",
+                "payload": {"x": [1]}, "more": 2,
+            });
+            assert_eq!(socket.all(), std::slice::from_ref(&expected), "{by:?}");
+            assert_eq!(other.all(), std::slice::from_ref(&expected), "{by:?}");
+            assert_eq!(stream.all(), std::slice::from_ref(&expected), "{by:?}");
+            let published: Value = serde_json::from_str(&mqtt.receive().text()).unwrap();
+            let mut body = expected;
+            body.as_object_mut().unwrap().remove("event");
+            assert_eq!(published, body, "{by:?}");
+        }
+        // Closing one of a device's connections leaves the others alone.
+        other.client.cut();
+        send(&mesh, By::Http, &a, json!({"devices": [b.uuid], "payload": 1}));
+        assert_eq!(socket.all().len(), 1);
+    });
+}
+
+/// Decision 3: nobody forges the envelope.
+#[test]
+fn decision_3_nobody_forges_the_envelope() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let socket = mesh.socket(&b);
+        let forged = json!({
+            "devices": [b.uuid], "fromUuid": b.uuid, "event": "config",
+            "metadata": {"route": [1]}, "payload": 1,
+        });
+        for by in [By::Http, By::Mqtt] {
+            send(&mesh, by, &a, forged.clone());
+            let expected = json!({
+                "event": "message", "devices": [b.uuid], "fromUuid": a.uuid, "payload": 1,
+            });
+            assert_eq!(socket.all(), [expected], "{by:?}");
+        }
+    });
+}
+
+/// Decision 5: permissions are checked when a subscription is made and again at each delivery.
+#[test]
+fn decision_5_revoked_leave_takes_effect_on_the_next_message() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let b = mesh.register(json!({}));
+        let emitter = mesh.register_closed(&[("broadcast.sent", &b.uuid)]);
+        let subscribe = |by: &Device| {
+            let path = format!("/devices/{}/subscriptions", by.uuid);
+            let body = json!({
+                "emitterUuid": emitter.uuid, "subscriberUuid": by.uuid, "type": "broadcast-sent",
+            });
+            mesh.ask(by, "POST", &path, Some(body)).status
+        };
+        assert_eq!(subscribe(&mesh.register(json!({}))), 403);
+        assert_eq!(subscribe(&b), 200);
+        let socket = mesh.socket(&b);
+        let broadcast = || mesh.ask(&emitter, "POST", "/broadcasts", Some(json!({"payload": 1})));
+        assert_eq!(broadcast().status, 200);
+        assert_eq!(socket.all().len(), 1);
+        let path = format!("/devices/{}", emitter.uuid);
+        let closed = json!({"meshblu": {"whitelists": {"broadcast": {"sent": []}}}});
+        assert_eq!(mesh.ask(&emitter, "PUT", &path, Some(closed)).status, 200);
+        assert_eq!(broadcast().status, 200);
+        assert_eq!(socket.all().len(), 0);
+    });
+}
+
+/// Decision 8: a connection is heard before it is told `ready`; 12: nothing is echoed.
+#[test]
+fn decision_12_nothing_published_is_echoed() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let device = mesh.register(json!({}));
+        let client = mesh.mqtt(&device);
+        for name in ["message", "broadcast", "config"] {
+            assert_eq!(client.subscribe(&format!("{}/{name}", device.uuid), 1), 1);
+        }
+        let body = json!({"devices": ["*"], "payload": 1}).to_string();
+        let topic = format!("{}/message", device.uuid);
+        assert_eq!(client.publish(&topic, &body, 1), ReasonCode::Success);
+        let topic = format!("{}/broadcast", device.uuid);
+        assert_eq!(client.publish(&topic, "{\"t\":1}", 1), ReasonCode::Success);
+        assert!(client.try_next().is_none());
+        // To itself, by name, is no echo.
+        let body = json!({"devices": [device.uuid], "payload": 2}).to_string();
+        let topic = format!("{}/message", device.uuid);
+        assert_eq!(client.publish(&topic, &body, 1), ReasonCode::Success);
+        let heard: Value = serde_json::from_str(&client.receive().text()).unwrap();
+        assert_eq!(heard["payload"], 2);
+    });
+}
+
+#[test]
+fn topics_of_another_device_are_nobodys() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let (mine, stranger) = (mesh.mqtt(&a), w.connected(V5, "stranger"));
+        for client in [&mine, &stranger] {
+            for name in ["message", "broadcast", "config"] {
+                let topic = format!("{}/{name}", b.uuid);
+                assert_eq!(client.subscribe(&topic, 1), 0x87, "{name}");
+                let reason = client.publish(&topic, "{\"devices\":[\"*\"]}", 1);
+                assert_eq!(reason, ReasonCode::NotAuthorized, "{name}");
+            }
+        }
+        assert_eq!(mine.subscribe(&format!("{}/#", b.uuid), 1), 0x87);
+        // Whoever hears everything does not hear what devices are told.
+        assert_eq!(stranger.subscribe("#", 1), 1);
+        assert_eq!(stranger.subscribe("+/message", 1), 1);
+        assert_eq!(stranger.subscribe(&format!("{}/+", b.uuid), 1), 1);
+        send(&mesh, By::Http, &a, json!({"devices": [b.uuid], "payload": 1}));
+        assert!(stranger.try_next().is_none());
+    });
+}
+
+#[test]
+fn a_kept_session_of_a_device_has_its_messages_later() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let client = w.client(V5, "any name");
+        let connect = || {
+            client.connect_with(|connect| {
+                connect
+                    .clean_start(false)
+                    .session_expiry(100)
+                    .user_name(&b.uuid)
+                    .password(b.token.as_bytes())
+            })
+        };
+        connect();
+        client.subscribe(&format!("{}/+", b.uuid), 1);
+        client.cut();
+        send(&mesh, By::Http, &a, json!({"devices": [b.uuid], "payload": 7}));
+        // Nobody else may have the session.
+        let connack = client.try_connect(|connect| connect.clean_start(false));
+        assert_eq!(connack.reason, ReasonCode::NotAuthorized);
+        connect();
+        let heard: Value = serde_json::from_str(&client.receive().text()).unwrap();
+        assert_eq!(heard["payload"], 7);
+    });
+}
