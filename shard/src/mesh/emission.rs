@@ -56,6 +56,8 @@ pub struct MeshEvent {
     pub kind: EventKind,
     /// To or by which device.
     pub from: DeviceId,
+    /// How often it has been sent on by a device's own wish.
+    pub hops: u8,
     /// JSON for sockets, with the name of the event.
     pub frame: Box<[u8]>,
     /// JSON for MQTT and webhooks, where topic or header name it.
@@ -71,6 +73,7 @@ impl MeshEvent {
         MeshEvent {
             kind: EventKind::Config,
             from: device,
+            hops: 0,
             frame: frame.into(),
             body: view.into(),
         }
@@ -83,6 +86,7 @@ impl MeshEvent {
         MeshEvent {
             kind: EventKind::Unregistered,
             from: device,
+            hops: 0,
             frame: frame.into_bytes().into(),
             body: body.into_bytes().into(),
         }
@@ -104,11 +108,12 @@ pub struct Emission {
 
 impl Emission {
     /// Of a message that has been read.
-    pub fn new(from: DeviceId, outgoing: &Outgoing) -> Emission {
+    pub fn new(from: DeviceId, outgoing: &Outgoing, hops: u8) -> Emission {
         let event = |kind| {
             Arc::new(MeshEvent {
                 kind,
                 from,
+                hops,
                 frame: outgoing.event(EventKind::topic(kind)).into(),
                 body: outgoing.body().into(),
             })

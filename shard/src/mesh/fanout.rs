@@ -27,8 +27,20 @@ impl Shard {
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
+        self.emit_message_again(from, outgoing, 0, ticket, effects);
+    }
+
+    /// Sends a message on its way that has been sent on so often by devices' own wish.
+    pub(super) fn emit_message_again(
+        &mut self,
+        from: DeviceId,
+        outgoing: &Outgoing,
+        hops: u8,
+        ticket: &mut Ticket,
+        effects: &mut Effects,
+    ) {
         self.counters.mesh_messages += 1;
-        let emission = Arc::new(Emission::new(from, outgoing));
+        let emission = Arc::new(Emission::new(from, outgoing, hops));
         let mut shards: Vec<ShardId> = emission
             .direct
             .iter()

@@ -5,12 +5,15 @@
 
 use super::emission::MeshEvent;
 use super::{Computing, seconds};
+use crate::pending::{Origin, Ticket};
 use crate::{DeviceId, Effects, Shard, Task, Webhook};
-use meshblu::{Forwarder, Kind, TokenOptions};
+use meshblu::{Forwarder, Kind, Outgoing, TokenOptions};
 use std::sync::Arc;
 
 /// How long a token that goes with a webhook is worth something, in seconds.
 const CREDENTIAL_S: u32 = 300;
+/// How often an event is sent on by devices' own wish.
+const HOPS_MAX: u8 = 5;
 /// What such a token is tagged with.
 const CREDENTIAL_TAG: &str = "webhook-credential";
 
@@ -29,7 +32,29 @@ impl Shard {
         for forwarder in entry.device.forwarders(kind.dotted()) {
             match forwarder {
                 Forwarder::Webhook(hook) => self.call_webhook(device, kind, &hook, event, effects),
-                Forwarder::Meshblu => {}
+                Forwarder::Meshblu => self.send_to_itself(device, event, effects),
+            }
+        }
+    }
+
+    /// Sends what a device hears of to the device itself, as its own message.
+    fn send_to_itself(&mut self, device: DeviceId, event: &MeshEvent, effects: &mut Effects) {
+        if event.hops >= HOPS_MAX {
+            self.counters.webhooks_failed += 1;
+            return;
+        }
+        let mut body = format!("{{\"devices\":[\"{device}\"],\"topic\":\"forwarder\",\"payload\":");
+        body.push_str(std::str::from_utf8(&event.frame).expect("JSON is UTF-8"));
+        body.push('}');
+        // It grows with every hop; what has become too large goes no further.
+        let limit = self.config.mesh.message_bytes_max;
+        match Outgoing::parse(body.as_bytes(), device, limit) {
+            Err(_) => self.counters.webhooks_failed += 1,
+            Ok(outgoing) => {
+                let mut ticket = Ticket::awaited(Origin::Nobody);
+                let hops = event.hops + 1;
+                self.emit_message_again(device, &outgoing, hops, &mut ticket, effects);
+                self.finish_ticket(ticket, effects);
             }
         }
     }

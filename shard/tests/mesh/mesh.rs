@@ -35,7 +35,10 @@ impl Answer {
 
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.split("\r\n").filter_map(|line| line.split_once(": "));
+        let lines = self
+            .head
+            .split("\r\n")
+            .filter_map(|line| line.split_once(": "));
         let mut found = lines.filter(|(given, _)| given.eq_ignore_ascii_case(name));
         found.next().map(|(_, value)| value)
     }
@@ -76,7 +79,10 @@ impl Request<'_> {
 
 /// Cuts the first answer off what a client has received; `None` if it is not whole.
 pub fn take_answer(received: &mut Vec<u8>, is_head: bool) -> Option<Answer> {
-    let end = received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let end = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")?
+        + 4;
     let head = String::from_utf8(received[..end].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let length = head.split("\r\n").find_map(|line| {
@@ -307,7 +313,9 @@ impl Stream {
     /// All events that have come.
     pub fn all(&self) -> Vec<Value> {
         let text = String::from_utf8(self.client.take_raw()).unwrap();
-        let data = text.split("\r\n").filter_map(|line| line.strip_prefix("data: "));
+        let data = text
+            .split("\r\n")
+            .filter_map(|line| line.strip_prefix("data: "));
         data.map(|data| serde_json::from_str(data.trim_end()).unwrap())
             .collect()
     }

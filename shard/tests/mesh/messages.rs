@@ -99,7 +99,10 @@ fn decision_4_fan_out_has_one_meaning_on_every_transport() {
             send(&mesh, by, &a, json!({"devices": ["*"], "payload": 1}));
             assert_eq!(heard(&of_b), [0, 1, 0, 0, 0, 0, 0, 0], "{by:?} a to all");
             let path = format!("/devices/{}", b.uuid);
-            assert_eq!(mesh.ask(&b, "PUT", &path, Some(json!({"x": 1}))).status, 200);
+            assert_eq!(
+                mesh.ask(&b, "PUT", &path, Some(json!({"x": 1}))).status,
+                200
+            );
             assert_eq!(heard(&of_b), [0, 0, 0, 0, 1, 1, 0, 0], "{by:?} update");
             assert_eq!(mesh.ask(&b, "DELETE", &path, None).status, 200);
             assert_eq!(heard(&of_b), [0, 0, 0, 0, 0, 0, 1, 1], "{by:?} unregister");
@@ -132,7 +135,12 @@ fn a_message_reaches_its_device_on_every_transport() {
         }
         // Closing one of a device's connections leaves the others alone.
         other.client.cut();
-        send(&mesh, By::Http, &a, json!({"devices": [b.uuid], "payload": 1}));
+        send(
+            &mesh,
+            By::Http,
+            &a,
+            json!({"devices": [b.uuid], "payload": 1}),
+        );
         assert_eq!(socket.all().len(), 1);
     });
 }
@@ -230,7 +238,12 @@ fn topics_of_another_device_are_nobodys() {
         assert_eq!(stranger.subscribe("#", 1), 1);
         assert_eq!(stranger.subscribe("+/message", 1), 1);
         assert_eq!(stranger.subscribe(&format!("{}/+", b.uuid), 1), 1);
-        send(&mesh, By::Http, &a, json!({"devices": [b.uuid], "payload": 1}));
+        send(
+            &mesh,
+            By::Http,
+            &a,
+            json!({"devices": [b.uuid], "payload": 1}),
+        );
         assert!(stranger.try_next().is_none());
     });
 }
@@ -253,7 +266,12 @@ fn a_kept_session_of_a_device_has_its_messages_later() {
         connect();
         client.subscribe(&format!("{}/+", b.uuid), 1);
         client.cut();
-        send(&mesh, By::Http, &a, json!({"devices": [b.uuid], "payload": 7}));
+        send(
+            &mesh,
+            By::Http,
+            &a,
+            json!({"devices": [b.uuid], "payload": 7}),
+        );
         // Nobody else may have the session.
         let connack = client.try_connect(|connect| connect.clean_start(false));
         assert_eq!(connack.reason, ReasonCode::NotAuthorized);

@@ -10,7 +10,10 @@ fn a_device_is_registered_seen_changed_and_unregistered() {
         let answer = mesh.ask_unknown("POST", "/devices", Some(json!({"type": "sensor", "n": 1})));
         assert_eq!(answer.status, 200);
         let view = answer.json();
-        assert_eq!((&view["type"], &view["n"], &view["online"]), (&json!("sensor"), &json!(1), &json!(false)));
+        assert_eq!(
+            (&view["type"], &view["n"], &view["online"]),
+            (&json!("sensor"), &json!(1), &json!(false))
+        );
         assert_eq!(view["token"].as_str().unwrap().len(), 40);
         assert_eq!(view["meshblu"]["version"], "2.0.0");
         let device = Device {
@@ -25,10 +28,16 @@ fn a_device_is_registered_seen_changed_and_unregistered() {
         let socket = mesh.socket(&device);
         assert_eq!(mesh.ask(&device, "GET", &path, None).json()["online"], true);
         let changed = mesh.ask(&device, "PUT", &path, Some(json!({"color": "blue"})));
-        assert_eq!((changed.status, &changed.json()["color"]), (200, &json!("blue")));
+        assert_eq!(
+            (changed.status, &changed.json()["color"]),
+            (200, &json!("blue"))
+        );
         assert_eq!(socket.next().unwrap()["event"], "config");
         assert_eq!(mesh.ask(&device, "DELETE", &path, None).status, 200);
-        assert_eq!(socket.next().unwrap(), json!({"event": "unregistered", "uuid": device.uuid}));
+        assert_eq!(
+            socket.next().unwrap(),
+            json!({"event": "unregistered", "uuid": device.uuid})
+        );
         assert_eq!(socket.next().unwrap()["event"], "closed");
         assert_eq!(mesh.ask(&device, "GET", "/whoami", None).status, 401);
     });
@@ -41,7 +50,11 @@ fn strangers_do_not_see_or_change_a_closed_device() {
         let (closed, stranger) = (mesh.register_closed(&[]), mesh.register(json!({})));
         let path = format!("/devices/{}", closed.uuid);
         assert_eq!(mesh.ask(&stranger, "GET", &path, None).status, 404);
-        assert_eq!(mesh.ask(&stranger, "PUT", &path, Some(json!({"x": 1}))).status, 403);
+        assert_eq!(
+            mesh.ask(&stranger, "PUT", &path, Some(json!({"x": 1})))
+                .status,
+            403
+        );
         assert_eq!(mesh.ask(&stranger, "DELETE", &path, None).status, 403);
         assert_eq!(mesh.ask(&closed, "GET", &path, None).status, 200);
     });
@@ -78,7 +91,9 @@ fn devices_survive_a_crash() {
         });
         assert_eq!(mesh.ask(&b, "POST", &path, Some(body)).status, 200);
         let path = format!("/devices/{}/tokens", a.uuid);
-        let token = mesh.ask(&a, "POST", &path, Some(json!({"tag": "t"}))).json();
+        let token = mesh
+            .ask(&a, "POST", &path, Some(json!({"tag": "t"})))
+            .json();
         let again = Device {
             token: token["token"].as_str().unwrap().into(),
             ..a.clone()
@@ -88,7 +103,12 @@ fn devices_survive_a_crash() {
         assert_eq!(mesh.ask(&a, "GET", "/whoami", None).json()["n"], 1);
         assert_eq!(mesh.ask(&again, "GET", "/whoami", None).status, 200);
         let socket = mesh.socket(&b);
-        mesh.ask(&a, "POST", "/messages", Some(json!({"devices": [], "payload": 1})));
+        mesh.ask(
+            &a,
+            "POST",
+            "/messages",
+            Some(json!({"devices": [], "payload": 1})),
+        );
         assert_eq!(socket.all().len(), 1);
     }
 }
