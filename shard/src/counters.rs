@@ -102,6 +102,8 @@ counters! {
     webhooks_failed,
     /// Gauge: devices.
     devices,
+    /// Gauge: bytes of their documents.
+    device_bytes,
     /// Gauge: devices with a connection.
     devices_online,
     /// Gauge: connections that are open, MQTT or not.

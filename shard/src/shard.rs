@@ -224,6 +224,7 @@ impl Shard {
         self.counters.sessions = self.clients.len() as u64;
         self.counters.retained = self.retained.len() as u64;
         self.counters.devices = self.mesh.registry.len() as u64;
+        self.counters.device_bytes = self.mesh.registry.bytes() as u64;
         self.counters.devices_online = self.mesh.registry.online();
         &self.counters
     }

@@ -1,8 +1,11 @@
 //! The Meshblu API: requests in, answers and events out, over every transport.
 
+#![allow(clippy::unwrap_used, reason = "all of this is a test, its helpers too")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod matrix;
 mod mesh;
 mod messages;
 mod registry;

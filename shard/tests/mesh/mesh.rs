@@ -32,16 +32,6 @@ impl Answer {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", self.body.escape_ascii()))
     }
-
-    /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let lines = self
-            .head
-            .split("\r\n")
-            .filter_map(|line| line.split_once(": "));
-        let mut found = lines.filter(|(given, _)| given.eq_ignore_ascii_case(name));
-        found.next().map(|(_, value)| value)
-    }
 }
 
 /// A request on its way.
@@ -318,10 +308,5 @@ impl Stream {
             .filter_map(|line| line.strip_prefix("data: "));
         data.map(|data| serde_json::from_str(data.trim_end()).unwrap())
             .collect()
-    }
-
-    /// The connection.
-    pub fn client(&self) -> &Client {
-        &self.client
     }
 }

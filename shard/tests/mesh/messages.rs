@@ -128,7 +128,7 @@ fn a_message_reaches_its_device_on_every_transport() {
             assert_eq!(socket.all(), std::slice::from_ref(&expected), "{by:?}");
             assert_eq!(other.all(), std::slice::from_ref(&expected), "{by:?}");
             assert_eq!(stream.all(), std::slice::from_ref(&expected), "{by:?}");
-            let published: Value = serde_json::from_str(&mqtt.receive().text()).unwrap();
+            let published: Value = serde_json::from_str(mqtt.receive().text()).unwrap();
             let mut body = expected;
             body.as_object_mut().unwrap().remove("event");
             assert_eq!(published, body, "{by:?}");
@@ -214,7 +214,7 @@ fn decision_12_nothing_published_is_echoed() {
         let body = json!({"devices": [device.uuid], "payload": 2}).to_string();
         let topic = format!("{}/message", device.uuid);
         assert_eq!(client.publish(&topic, &body, 1), ReasonCode::Success);
-        let heard: Value = serde_json::from_str(&client.receive().text()).unwrap();
+        let heard: Value = serde_json::from_str(client.receive().text()).unwrap();
         assert_eq!(heard["payload"], 2);
     });
 }
@@ -276,7 +276,7 @@ fn a_kept_session_of_a_device_has_its_messages_later() {
         let connack = client.try_connect(|connect| connect.clean_start(false));
         assert_eq!(connack.reason, ReasonCode::NotAuthorized);
         connect();
-        let heard: Value = serde_json::from_str(&client.receive().text()).unwrap();
+        let heard: Value = serde_json::from_str(client.receive().text()).unwrap();
         assert_eq!(heard["payload"], 7);
     });
 }

@@ -61,9 +61,10 @@ fn strangers_do_not_see_or_change_a_closed_device() {
 }
 
 #[test]
-fn a_search_finds_what_is_there_on_all_shards() {
-    World::each(|w| {
-        let mesh = Mesh::new(w);
+fn decision_17_a_search_finds_what_is_there_on_all_shards() {
+    for shards in [1, 2, 5] {
+        let w = World::with(shards, |config| config.mesh.registrations_max = 10_000);
+        let mesh = Mesh::new(&w);
         let me = mesh.register(json!({"type": "me"}));
         for n in 0..2_000 {
             mesh.register(json!({"type": "many", "n": n}));
@@ -76,7 +77,7 @@ fn a_search_finds_what_is_there_on_all_shards() {
         assert_eq!(found.as_array().unwrap().len(), 2_000);
         let found = search(json!({"online": true})).json();
         assert_eq!(found, json!([]));
-    });
+    }
 }
 
 #[test]
