@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """FreshBlu's clients, unchanged, against Meshring: `python3 crates/broker/tests/interop/run_freshblu.py`.
 
-Starts the broker with 1 and with 2 shards, on ports that the system picks, and lets these loose on
-it: the Python package, the npm package, the npm and the Rust command line, the types of the Rust
+Starts the broker once for each driver and for 1 and 2 shards, on ports that the system picks, and
+lets these loose on it: the Python package, the npm package, the npm and the Rust command line, the types of the Rust
 crates, and what the Arduino library does on its sockets; then our own command line. One line per
 check; the last line is `freshblu: N passed, M failed`. Exit code 0 if nothing failed.
 
@@ -170,6 +170,7 @@ def check(server, program, report, clients):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", type=pathlib.Path, help="the broker [default: builds target/debug/meshring]")
+    parser.add_argument("--driver", choices=["io_uring", "epoll"], action="append")
     parser.add_argument("--shards", type=int, action="append")
     parser.add_argument("--client", choices=CLIENTS, action="append")
     parser.add_argument("--freshblu", metavar="PROGRAM", type=pathlib.Path,
@@ -188,8 +189,9 @@ def main():
         if binary is None:
             subprocess.run(["cargo", "build", "--quiet", "-p", "meshring"], cwd=ROOT, check=True)
             binary = ROOT / "target" / "debug" / "meshring"
-        for shards in arguments.shards or [1, 2]:
-            check(Meshring(binary, "auto", shards), binary, report, clients)
+        for driver in arguments.driver or ["io_uring", "epoll"]:
+            for shards in arguments.shards or [1, 2]:
+                check(Meshring(binary, driver, shards), binary, report, clients)
     for failure in report.failures:
         print(f"failed: {failure}")
     print(f"freshblu: {report.passed} passed, {report.failed} failed")

@@ -129,7 +129,11 @@ pub fn manifests() -> Vec<(String, Manifest)> {
     let found: Vec<(String, Manifest)> = files("toml")
         .into_iter()
         .filter(|file| file.path.ends_with("/Cargo.toml"))
-        .filter(|file| !OTHER_WORKSPACES.iter().any(|other| file.path.starts_with(other)))
+        .filter(|file| {
+            !OTHER_WORKSPACES
+                .iter()
+                .any(|other| file.path.starts_with(other))
+        })
         .map(|file| {
             (
                 file.path.trim_end_matches("Cargo.toml").to_owned(),
