@@ -256,9 +256,11 @@ impl Request {
         self.query.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The body as JSON. The oldest clients send forms, or everything in the target.
+    /// The body as JSON. The oldest clients send forms, or everything in the target; and curl calls
+    /// JSON a form unless it is told otherwise.
     fn document(&self, body: Vec<u8>) -> Result<Box<[u8]>, Refusal> {
-        if self.is_form && !body.is_empty() {
+        let is_json = body.trim_ascii_start().starts_with(b"{");
+        if self.is_form && !is_json && !body.is_empty() {
             let malformed = || Refusal::invalid("malformed form");
             let text = std::str::from_utf8(&body).map_err(|_| malformed())?;
             let pairs = http::pairs(text).map_err(|_| malformed())?;

@@ -41,6 +41,8 @@ fn bodies_may_be_forms_or_stand_in_the_target() {
     let answer = http.request("POST", "/devices", form, "type=a+b&name=%C3%BC");
     assert_eq!(answer.json()["type"], "a b");
     assert_eq!(answer.json()["name"], "ü");
+    let answer = http.request("POST", "/devices", form, " {\"type\":\"curl's\"}");
+    assert_eq!(answer.json()["type"], "curl's");
     let answer = http.request("POST", "/devices?type=c", "", "");
     assert_eq!(answer.json()["type"], "c");
     let device = http.register("");
