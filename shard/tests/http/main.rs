@@ -1,6 +1,7 @@
 //! The HTTP interface as its clients see it: bytes in, answers out, over one shard and over
 //! several.
 
+mod anything;
 mod api;
 mod connection;
 mod dialects;
