@@ -1,7 +1,8 @@
 //! Webhooks: what a device's owner wants to be told over HTTP.
 //!
 //! The device's document says so under `meshblu.forwarders`; helper threads make the requests.
-//! Bounded by `Limits::computes_max`: beyond it a call is dropped and counted.
+//! Bounded by half of `Limits::computes_max`, since a server that answers slowly must not keep
+//! devices from logging in: beyond it a call is dropped and counted.
 
 use super::emission::MeshEvent;
 use super::{Computing, seconds};
@@ -67,7 +68,7 @@ impl Shard {
         event: &MeshEvent,
         effects: &mut Effects,
     ) {
-        if self.mesh.computing.len() >= self.config.limits.computes_max {
+        if self.mesh.computing.len() >= self.config.limits.computes_max / 2 {
             self.counters.webhooks_failed += 1;
             return;
         }

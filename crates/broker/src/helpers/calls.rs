@@ -1,9 +1,10 @@
 //! Webhooks: requests to servers of others, with a client that keeps connections open.
 //!
 //! Bounded: [`TRIES`] with a pause between them, [`TIMEOUT`] each, [`ANSWER_BYTES_MAX`] of an
-//! answer are read, and a thread holds [`PAUSED_MAX`] calls that wait for another try: when it has
-//! as many, it takes no new ones. No redirect is followed.
+//! answer are read, and a thread holds [`PAUSED_MAX`] calls that wait for another try, or for a turn
+//! at their host: when it has as many, it takes no new ones. No redirect is followed.
 
+use super::hosts::Hosts;
 use super::{Call, Counts, addresses};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use shard::{Computed, Webhook};
@@ -11,6 +12,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 use tracing::debug;
 use ureq::config::Config;
+use ureq::http::header::{HeaderName, HeaderValue};
 use ureq::http::{Request, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -18,6 +20,8 @@ use ureq::{Agent, Error};
 
 /// The pauses before the second try and before the third.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(4)];
+/// The pause until it is seen whether a host has a turn.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
 /// How often a webhook is called at most.
 const TRIES: usize = PAUSES.len() + 1;
 /// How long a try may take, from looking the name up to the end of the answer.
@@ -29,6 +33,20 @@ const PAUSED_MAX: usize = 256;
 /// Connections that are kept for the next call, to all servers and to each.
 const IDLE_MAX: usize = 64;
 const IDLE_PER_HOST_MAX: usize = 4;
+
+/// What says how a request is carried, which is not for the owner of a device to say.
+const CARRIAGE: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// How a try has ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +62,7 @@ pub enum Try {
 /// Calls webhooks.
 pub struct Caller {
     agent: Agent,
+    hosts: Hosts,
 }
 
 impl Caller {
@@ -68,35 +87,30 @@ impl Caller {
         };
         Caller {
             agent: Agent::with_parts(config, DefaultConnector::new(), resolver),
+            hosts: Hosts::default(),
         }
     }
 
     /// Calls once.
     pub fn call(&self, webhook: &Webhook) -> Try {
-        let mut request = Request::builder()
-            .method(&*webhook.method)
-            .uri(&*webhook.url);
-        for (name, value) in &webhook.headers {
-            request = request.header(&**name, &**value);
-        }
-        let has_body = &*webhook.method != "GET";
-        let sent = match has_body {
-            true => request
-                .body(&webhook.body[..])
-                .map(|all| self.agent.run(all)),
-            false => request.body(()).map(|all| self.agent.run(all)),
-        };
-        match sent {
+        let request = match request_of(webhook) {
             // An URL or a header that cannot be.
             Err(error) => {
                 debug!(%error, "a webhook cannot be called");
-                Try::Hopeless
+                return Try::Hopeless;
             }
-            Ok(Err(error)) => {
+            Ok(request) => request,
+        };
+        let sent = match &*webhook.method {
+            "GET" => self.agent.run(request.map(|_| ())),
+            _ => self.agent.run(request),
+        };
+        match sent {
+            Err(error) => {
                 debug!(%error, "a webhook was not delivered");
                 judge_error(&error)
             }
-            Ok(Ok(mut answer)) => {
+            Ok(mut answer) => {
                 let status = answer.status().as_u16();
                 let body = answer.body_mut();
                 // Only so that the connection can be used again.
@@ -105,6 +119,23 @@ impl Caller {
             }
         }
     }
+}
+
+fn request_of(webhook: &Webhook) -> Result<Request<&[u8]>, ureq::http::Error> {
+    let mut request = Request::builder()
+        .method(&*webhook.method)
+        .uri(&*webhook.url)
+        .body(&webhook.body[..])?;
+    let headers = request.headers_mut();
+    for (name, value) in &webhook.headers {
+        let name: HeaderName = name.parse()?;
+        let value: HeaderValue = value.parse()?;
+        // Of the same name the last counts.
+        if !CARRIAGE.contains(&name.as_str()) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(request)
 }
 
 fn judge_status(status: u16) -> Try {
@@ -188,6 +219,10 @@ pub(super) fn work(waiting: &Receiver<Call>, caller: &Caller, counts: &Counts) {
 
 /// Answers the call, or gives it back to be tried again.
 fn try_once(call: Call, tries: usize, caller: &Caller, counts: &Counts) -> Option<Paused> {
+    let Some(_turn) = caller.hosts.enter(&call.webhook.url) else {
+        let due = Instant::now() + TURN_PAUSE;
+        return Some(Paused { due, call, tries });
+    };
     let tries = tries + 1;
     let is_delivered = match caller.call(&call.webhook) {
         Try::Delivered => true,
@@ -273,6 +308,28 @@ mod tests {
                     .contains("x-meshblu-uuid: me\r\n")
             );
             assert_eq!(request.ends_with("{\"a\":1}"), method != "GET", "{request}");
+        }
+    }
+
+    #[test]
+    fn the_owner_says_nothing_about_how_it_is_carried() {
+        let (url, serving) = serve(&["200 OK"]);
+        let mut webhook = webhook(&url, "POST");
+        let more = [
+            ("Content-Length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("Host", "elsewhere"),
+            ("x-meshblu-uuid", "other"),
+        ];
+        let more = more.map(|(name, value)| (name.into(), value.into()));
+        webhook.headers.extend(more);
+        assert_eq!(Caller::new(true).call(&webhook), Try::Delivered);
+        let request = serving.join().unwrap()[0].to_ascii_lowercase();
+        assert!(request.ends_with("{\"a\":1}"), "{request}");
+        assert!(request.contains("content-length: 7\r\n"), "{request}");
+        assert!(request.contains("x-meshblu-uuid: other\r\n"), "{request}");
+        for not in ["x-meshblu-uuid: me", "elsewhere", "chunked", "length: 3"] {
+            assert!(!request.contains(not), "{request}");
         }
     }
 

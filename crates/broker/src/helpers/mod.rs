@@ -2,11 +2,13 @@
 //!
 //! Two kinds, each with threads and a queue of its own, so that a slow webhook holds up no login:
 //! comparing secrets with slow hashes (`verify.rs`), first come, first served, and calling webhooks
-//! (`calls.rs`). Bounded: [`VERIFIES_WAITING_MAX`] and [`CALLS_WAITING_MAX`]; what comes beyond is
-//! answered *busy* at once. Every task is answered exactly once, whatever becomes of it.
+//! (`calls.rs`). Bounded: [`VERIFIES_WAITING_MAX`], [`CALLS_WAITING_MAX`] and [`CALLS_BYTES_MAX`];
+//! what comes beyond is answered *busy* at once. Every task is answered exactly once, whatever
+//! becomes of it.
 
 mod addresses;
 mod calls;
+mod hosts;
 mod verify;
 
 use crate::cpus;
@@ -16,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use net::Helpers;
 use shard::{Compute, Computed, Task, Webhook};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::Builder;
 use tracing::info;
 use verify::Verified;
@@ -25,6 +27,8 @@ use verify::Verified;
 const VERIFIES_WAITING_MAX: usize = 16_384;
 /// Webhooks that may wait for their first try, of all shards.
 const CALLS_WAITING_MAX: usize = 4_096;
+/// Bytes of webhooks that may wait or be under way, of all shards.
+const CALLS_BYTES_MAX: usize = 64 << 20;
 /// Threads that compare: one per spare CPU, within these bounds.
 const VERIFY_THREADS_MAX: usize = 8;
 /// Threads that call: they wait for others nearly all the time.
@@ -41,6 +45,34 @@ struct Verify {
 struct Call {
     webhook: Box<Webhook>,
     reply: Reply,
+    _bytes: Bytes,
+}
+
+/// A share of [`CALLS_BYTES_MAX`], for as long as this lives.
+struct Bytes {
+    count: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Bytes {
+    /// `None` if there is no room for so many.
+    fn take(all: &Arc<AtomicUsize>, count: usize) -> Option<Bytes> {
+        let add = |taken: usize| {
+            taken
+                .checked_add(count)
+                .filter(|&sum| sum <= CALLS_BYTES_MAX)
+        };
+        all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .ok()?;
+        let all = Arc::clone(all);
+        Some(Bytes { count, all })
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.count, Ordering::Relaxed);
+    }
 }
 
 /// Wakes the thread of a shard.
@@ -102,6 +134,7 @@ impl Counts {
 pub struct Pool {
     verifies: Sender<Verify>,
     calls: Sender<Call>,
+    call_bytes: Arc<AtomicUsize>,
     counts: Arc<Counts>,
 }
 
@@ -134,6 +167,7 @@ impl Pool {
         Ok(Arc::new(Pool {
             verifies,
             calls,
+            call_bytes: Arc::default(),
             counts,
         }))
     }
@@ -209,7 +243,14 @@ impl Helpers for ShardHelpers {
                 hashes,
                 reply,
             })),
-            Task::Call(webhook) => is_taken(self.pool.calls.try_send(Call { webhook, reply })),
+            Task::Call(webhook) => match Bytes::take(&self.pool.call_bytes, webhook.body.len()) {
+                None => false,
+                Some(bytes) => is_taken(self.pool.calls.try_send(Call {
+                    webhook,
+                    reply,
+                    _bytes: bytes,
+                })),
+            },
         };
         if !is_taken {
             Counts::add(&self.pool.counts.dropped);

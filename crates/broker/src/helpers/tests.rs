@@ -127,6 +127,50 @@ fn a_webhook_that_fails_is_tried_again_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_host_that_never_answers_keeps_nobody_else_waiting() {
+    let (mut helpers, woken, _pool) = helpers(true);
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_url = format!("http://{}/", silent.local_addr().unwrap());
+    for id in 0..100 {
+        helpers.submit(call(id, &silent_url));
+    }
+    // The same machine, and another host to whoever counts them.
+    let other = TcpListener::bind("127.0.0.2:0").unwrap();
+    let other_url = format!("http://{}/", other.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = other.accept().unwrap();
+        let mut request = Vec::new();
+        let mut buffer = [0; 1_024];
+        while !request.ends_with(b"\r\n\r\n{}") {
+            let count = stream.read(&mut buffer).unwrap();
+            request.extend_from_slice(&buffer[..count]);
+        }
+        let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).unwrap();
+    });
+    helpers.submit(call(1_000, &other_url));
+    // Before any of the others, though they came first: a try at the silent host takes longer.
+    let answers = answers(&mut *helpers, &woken, 1);
+    assert_eq!(answers[&1_000], "Called { is_delivered: true }");
+    serving.join().unwrap();
+}
+
+#[test]
+fn webhooks_that_wait_are_bounded_in_bytes() {
+    let all = Arc::new(AtomicUsize::new(0));
+    let half = CALLS_BYTES_MAX / 2;
+    let first = Bytes::take(&all, half).unwrap();
+    let second = Bytes::take(&all, half).unwrap();
+    assert!(Bytes::take(&all, 1).is_none() && Bytes::take(&all, usize::MAX).is_none());
+    drop(first);
+    assert!(Bytes::take(&all, 1).is_some());
+    drop(second);
+    assert_eq!(all.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn what_is_dropped_is_answered() {
     let (sender, answers) = unbounded();
     drop(Reply {
