@@ -33,7 +33,9 @@ fuzz_target!(|body: &[u8]| {
     let packet = Packet::Connect(connect);
     let mut bytes = Vec::new();
     packet.encode(Version::V5, &mut bytes);
-    let header = FixedHeader::parse(&bytes).expect("is sound").expect("is whole");
+    let header = FixedHeader::parse(&bytes)
+        .expect("is sound")
+        .expect("is whole");
     let again = decode(Version::V5, header.first, &bytes[header.header_bytes..]);
     assert_eq!(again.as_ref(), Ok(&packet));
 });

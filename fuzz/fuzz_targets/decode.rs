@@ -63,7 +63,9 @@ fn check_again(version: Version, packet: &Packet<'_>) {
     };
     let mut bytes = Vec::new();
     packet.encode(version, &mut bytes);
-    let header = FixedHeader::parse(&bytes).expect("is sound").expect("is whole");
+    let header = FixedHeader::parse(&bytes)
+        .expect("is sound")
+        .expect("is whole");
     assert_eq!(header.packet_bytes(), bytes.len());
     let again = decode(version, header.first, &bytes[header.header_bytes..]);
     assert_eq!(again.as_ref(), Ok(packet));

@@ -108,12 +108,12 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         false => import(&source, &arguments.data.data, arguments.replace)?,
     };
     let verb = match arguments.dry_run {
-        true => "would be brought",
+        true => "can be brought",
         false => "brought",
     };
     println!(
         "{} devices {verb}, with {} tokens and {} subscriptions; {} devices were there already, \
-         {} expired tokens left behind, {} things not {verb}",
+         {} expired tokens left behind; {} things cannot be brought",
         tally.brought, tally.tokens, tally.subscriptions, tally.known, tally.expired, tally.named
     );
     Ok(match tally.refused {
