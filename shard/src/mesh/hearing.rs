@@ -3,6 +3,7 @@
 //! Bounded: output of one connection by `Limits::output_bytes_max`. What comes beyond it is dropped
 //! and counted, and a connection that stays behind for `Limits::slow_subscriber_ms` is closed.
 
+use super::call::Actor;
 use super::emission::{EventKind, MeshEvent};
 use super::live::{Live, Transport};
 use super::registry::spend;
@@ -41,6 +42,16 @@ impl Identity {
             stream: None,
             rate: (0, 0),
             behind_since: None,
+        }
+    }
+}
+
+impl Identity {
+    /// Who asks, in a request that comes by the connection.
+    pub fn actor(&self) -> Actor {
+        Actor::Known {
+            device: self.device,
+            token: self.token,
         }
     }
 }
@@ -107,29 +118,35 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let mut at = 0;
-        while let Some(&live) = self
-            .mesh
-            .registry
-            .find(device)
-            .and_then(|entry| entry.live.get(at))
-        {
-            at += 1;
-            if live.transport == Transport::Mqtt {
-                continue; // By its subscriptions, below.
-            }
-            if live.shard == self.config.shard {
-                self.tell_connection(live.connection, event, effects);
-            } else if self.lanes.is_overfull(live.shard, effects) {
-                self.counters.dropped_lane_full += 1;
-            } else {
-                let out = Frame::Tell {
-                    connection: live.connection,
-                    event: Arc::clone(event),
-                };
-                self.lanes.send(live.shard, out, effects);
-            }
+        while let Some(live) = self.live_at(device, at) {
+            self.tell_live(live, event, effects);
+            // One that was too slow has been closed, and another is in its place.
+            at += usize::from(self.live_at(device, at) == Some(live));
         }
         self.publish_event(device, event, ticket, effects);
+    }
+
+    /// One of a device's connections.
+    fn live_at(&self, device: DeviceId, at: usize) -> Option<Live> {
+        let entry = self.mesh.registry.find(device)?;
+        entry.live.get(at).copied()
+    }
+
+    fn tell_live(&mut self, live: Live, event: &Arc<MeshEvent>, effects: &mut Effects) {
+        if live.transport == Transport::Mqtt {
+            return; // By its subscriptions.
+        }
+        if live.shard == self.config.shard {
+            self.tell_connection(live.connection, event, effects);
+        } else if self.lanes.is_overfull(live.shard, effects) {
+            self.counters.dropped_lane_full += 1;
+        } else {
+            let tell = Frame::Tell {
+                connection: live.connection,
+                event: Arc::clone(event),
+            };
+            self.lanes.send(live.shard, tell, effects);
+        }
     }
 
     /// Publishes an event on a device's own topic, to sessions of that device alone.

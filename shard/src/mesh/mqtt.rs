@@ -183,12 +183,7 @@ impl Shard {
         }
         let limit = self.config.mesh.message_bytes_max;
         let outgoing = match kind {
-            EventKind::Broadcast => {
-                let mut body = b"{\"payload\":".to_vec();
-                body.extend_from_slice(payload);
-                body.push(b'}');
-                Outgoing::broadcast(&body, device, limit)
-            }
+            EventKind::Broadcast => Outgoing::broadcast_payload(payload, device, limit),
             _ => Outgoing::parse(payload, device, limit),
         };
         outgoing.map_err(|refusal| {

@@ -12,7 +12,9 @@ use crate::shard::{TimerKey, pause};
 use crate::{ConnectionId, DeviceId, Effects, Shard, Span};
 use http::Opcode;
 use meshblu::{Kind, Refusal};
+use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// How often a silent peer is asked whether it is there.
 const PING: Span = Span::from_s(30);
@@ -20,6 +22,13 @@ const PING: Span = Span::from_s(30);
 const SILENCE: Span = Span::from_s(90);
 /// Depth of JSON is bounded by the parser at 128.
 type Frame = Map<String, Value>;
+
+/// The one member of a frame that says what it is.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+}
 
 /// What a frame asked for, so that the answer can be put into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,23 +89,32 @@ impl Shard {
         if let Some(connection) = self.connection_mut(id) {
             connection.received_at = now;
         }
-        let frame: Frame = match serde_json::from_slice(text) {
-            Ok(frame) => frame,
-            Err(error) => {
-                let why = format!("expected a JSON object with an event: {error}");
-                return self.send_error(id, &why, effects);
+        let wrong =
+            |error: serde_json::Error| format!("expected a JSON object with an event: {error}");
+        let event = match serde_json::from_slice::<Named<'_>>(text) {
+            Ok(named) => named.event.unwrap_or_default(),
+            Err(error) => return self.send_error(id, &wrong(error), effects),
+        };
+        let identity = self.mesh.identity(id).copied();
+        let op = match (&*event, identity) {
+            ("ping", _) => return self.send_text(id, b"{\"event\":\"pong\"}", effects),
+            // Read where they are sent, and not before.
+            ("message", Some(_)) => Op::Message { body: text.into() },
+            ("broadcast", Some(_)) => Op::Broadcast { body: text.into() },
+            (_, identity) => {
+                let frame: Frame = match serde_json::from_slice(text) {
+                    Ok(frame) => frame,
+                    Err(error) => return self.send_error(id, &wrong(error), effects),
+                };
+                return match identity {
+                    _ if event == "identity" => self.on_identity(id, &frame, effects),
+                    None => self.send_error(id, "unauthorized: identity comes first", effects),
+                    Some(identity) => self.on_request(id, identity, &event, frame, effects),
+                };
             }
         };
-        let event = frame.get("event").and_then(Value::as_str);
-        let event = event.unwrap_or("").to_owned();
-        match &*event {
-            "ping" => self.send_text(id, b"{\"event\":\"pong\"}", effects),
-            "identity" => self.on_identity(id, &frame, effects),
-            _ => match self.mesh.identity(id).copied() {
-                None => self.send_error(id, "unauthorized: identity comes first", effects),
-                Some(identity) => self.on_request(id, identity, &event, frame, text, effects),
-            },
-        }
+        let actor = identity.expect("just seen").actor();
+        self.call_from_socket(id, Verb::Quiet, actor, op, effects);
     }
 
     fn on_identity(&mut self, id: ConnectionId, frame: &Frame, effects: &mut Effects) {
@@ -127,18 +145,14 @@ impl Shard {
         identity: Identity,
         event: &str,
         frame: Frame,
-        text: &[u8],
         effects: &mut Effects,
     ) {
-        let read = read_request(identity.device, event, frame, text);
+        let read = read_request(identity.device, event, frame);
         let (verb, op) = match read {
             Ok(read) => read,
             Err(why) => return self.send_error(id, &why, effects),
         };
-        let actor = Actor::Known {
-            device: identity.device,
-            token: identity.token,
-        };
+        let actor = identity.actor();
         self.call_from_socket(id, verb, actor, op, effects);
     }
 
@@ -267,20 +281,13 @@ impl Shard {
 }
 
 /// What a frame of an identified socket asks for; errs with what is wrong with it.
-fn read_request(
-    me: DeviceId,
-    event: &str,
-    mut frame: Frame,
-    text: &[u8],
-) -> Result<(Verb, Op), String> {
+fn read_request(me: DeviceId, event: &str, mut frame: Frame) -> Result<(Verb, Op), String> {
     let body = |mut frame: Frame| {
         frame.shift_remove("event");
         let body = serde_json::to_vec(&frame).expect("JSON of JSON");
         body.into_boxed_slice()
     };
     Ok(match event {
-        "message" => (Verb::Quiet, Op::Message { body: text.into() }),
-        "broadcast" => (Verb::Quiet, Op::Broadcast { body: text.into() }),
         "whoami" => (Verb::Whoami, Op::Whoami),
         "register" => (Verb::Register, Op::Register { body: body(frame) }),
         "update" => (
