@@ -4,7 +4,7 @@
 //! connect timeout or for keep-alive. `partial` is bounded by one packet plus one receive.
 
 use crate::map::Map;
-use crate::mesh::http::Exchange;
+use crate::mesh::exchange::Exchange;
 use crate::mesh::socket::Verb;
 use crate::shard::pause;
 use crate::timers::TimerId;

@@ -415,7 +415,11 @@ impl Shard {
             return;
         };
         let session = connection.session();
+        let stage = connection.stage;
         self.resume(id, pause::OUTPUT, effects);
+        if stage == Stage::Http {
+            self.on_http_writable(id, effects);
+        }
         if let Some(session) = session {
             self.pump(session.index, effects);
             self.pump_reads(session.index, effects);

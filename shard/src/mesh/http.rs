@@ -4,104 +4,30 @@
 //! `partial`, and beyond [`PIPELINE_BYTES_MAX`] it is not read. Whoever is refused before its body
 //! was read is closed, since nobody can tell where its next request begins.
 //!
-//! Bounded: heads and bodies in size and in time, idle connections in time, output by
-//! `Limits::output_bytes_max`.
+//! Bounded: heads and bodies in size and in time, output by `Limits::output_bytes_max` and one
+//! answer; `exchange.rs` has the times.
 
 use super::answers::{self, Answer};
 use super::call::{CallOrigin, Done, Outcome};
+use super::exchange::{
+    At, BODY_TIMEOUT, Exchange, Framing, HEAD_TIMEOUT, SIGN_OF_LIFE, UNKNOWN, Waiting,
+};
 use super::hearing::Identity;
 use super::live::Transport;
 use super::openapi;
 use super::requests::{Plan, Request};
-use super::routes::{self, Endpoint, Found, Route};
-use crate::connection::{Connection, Stage, WebSocket};
-use crate::shard::{Shard, TimerKey, pause};
-use crate::{Close, ConnectionId, Effects, Span, Time};
+use super::routes::{self, Endpoint, Found};
+use crate::connection::{Stage, WebSocket};
+use crate::shard::{Shard, pause};
+use crate::{ConnectionId, Effects};
 use http::{Body, BodyReader, BodyStream, Head, Response, Upgrade};
 
 /// Bytes that may wait behind a request that is being served, beside what arrives at once.
 const PIPELINE_BYTES_MAX: usize = 64 * 1_024;
 /// What a body may be larger than the message in it: names, addressees, spaces.
 const ENVELOPE_BYTES: usize = 64 * 1_024;
-/// From the first byte of a head to its last.
-const HEAD_TIMEOUT: Span = Span::from_s(10);
-/// From the end of a head to the end of its body.
-const BODY_TIMEOUT: Span = Span::from_s(60);
-/// Between an answer and the next request.
-const IDLE_TIMEOUT: Span = Span::from_s(75);
-/// How often a connection is looked at: a timeout comes so much too late at most.
-const LOOK: Span = Span::from_s(10);
-/// How often an event stream shows that it is alive.
-const SIGN_OF_LIFE: Span = Span::from_s(15);
-
-/// How far an HTTP connection is.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    at: At,
-    /// Requests are being taken from `partial`; answers need not begin with the next one.
-    is_serving: bool,
-    /// When the client will have taken too long.
-    deadline: Time,
-}
-
-#[derive(Debug)]
-enum At {
-    /// A head is expected.
-    Head,
-    /// A body is expected.
-    Body(Box<Waiting>),
-    /// The request is being served.
-    Answering(Framing, &'static Route, bool),
-    /// Events are sent as they happen.
-    Streaming(BodyStream),
-    /// The last answer waits for a commit.
-    Closing,
-}
-
-/// A request whose body is on its way.
-#[derive(Debug)]
-struct Waiting {
-    framing: Framing,
-    /// The request, or the answer that it has got already.
-    request: Result<Request, Answer>,
-    reader: BodyReader,
-}
-
-/// What an answer must fit.
-#[derive(Clone, Copy, Debug)]
-struct Framing {
-    minor: u8,
-    keep_alive: bool,
-    is_head: bool,
-}
-
-impl Framing {
-    fn of(head: &Head<'_>) -> Framing {
-        Framing {
-            minor: head.minor,
-            keep_alive: head.keep_alive(),
-            is_head: head.method == "HEAD",
-        }
-    }
-
-    /// Of the last answer of a connection.
-    fn last(self) -> Framing {
-        Framing {
-            keep_alive: false,
-            ..self
-        }
-    }
-}
-
 /// Subprotocols of MQTT over WebSocket. [MQTT-6.0.0-3]
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
-
-/// Of an answer to what was no request.
-const UNKNOWN: Framing = Framing {
-    minor: 1,
-    keep_alive: false,
-    is_head: false,
-};
 
 impl Shard {
     /// Bytes of an HTTP connection.
@@ -118,7 +44,7 @@ impl Shard {
         match exchange.at {
             At::Head if is_first => exchange.deadline = now + HEAD_TIMEOUT,
             // Nothing that follows a request without an end will ever be served.
-            At::Streaming(_) | At::Closing => return,
+            At::Streaming(_) | At::Closing | At::Draining => return,
             _ => {}
         }
         connection.partial.extend_from_slice(bytes);
@@ -328,7 +254,7 @@ impl Shard {
 
     /// Writes an answer once `batch` is durable, and closes behind the last one. Returns whether
     /// the connection may go on.
-    fn write_answer(
+    pub(super) fn write_answer(
         &mut self,
         id: ConnectionId,
         framing: Framing,
@@ -360,49 +286,6 @@ impl Shard {
         response.write(out, self.now.seconds());
         self.counters.bytes_sent += (out.len() - before) as u64;
         self.after_answer(id, framing, is_held.then_some(batch), effects)
-    }
-
-    /// An answer has been written, perhaps behind a commit.
-    fn after_answer(
-        &mut self,
-        id: ConnectionId,
-        framing: Framing,
-        held: Option<u64>,
-        effects: &mut Effects,
-    ) -> bool {
-        let deadline = self.now + IDLE_TIMEOUT;
-        match (framing.keep_alive, held) {
-            (false, None) => {
-                self.close(id, Close::Flush, false, effects);
-                return false;
-            }
-            (false, Some(batch)) => self.mesh.closing.push((batch, id)),
-            (true, _) => {}
-        }
-        let connection = self.connection_mut(id).expect("not closed above");
-        let exchange = connection.exchange().expect("made with its first bytes");
-        exchange.deadline = deadline;
-        exchange.at = if framing.keep_alive {
-            At::Head
-        } else {
-            At::Closing
-        };
-        self.bound_output(id, effects);
-        framing.keep_alive
-    }
-
-    /// A commit is durable: connections whose last answer waited for it are closed.
-    pub(crate) fn close_answered(&mut self, sequence: u64, effects: &mut Effects) {
-        let is_due = |(batch, _): &(u64, ConnectionId)| *batch <= sequence;
-        if !self.mesh.closing.iter().any(is_due) {
-            return;
-        }
-        let (due, left) = self.mesh.closing.iter().partition(|held| is_due(held));
-        self.mesh.closing = left;
-        let due: Vec<(u64, ConnectionId)> = due;
-        for (_, id) in due {
-            self.close(id, Close::Flush, false, effects);
-        }
     }
 
     /// Makes a connection whose client asks for it a WebSocket, or refuses; returns whether it asks.
@@ -505,44 +388,6 @@ impl Shard {
         exchange.at = At::Streaming(stream);
         self.look_again(id, SIGN_OF_LIFE);
     }
-
-    /// Looks after timeouts of an HTTP connection.
-    pub(crate) fn on_http_timer(&mut self, id: ConnectionId, effects: &mut Effects) {
-        let now = self.now;
-        let connection = self.connection_mut(id).expect("the caller has seen it");
-        let is_silent = connection.partial.is_empty();
-        let Some(exchange) = connection.exchange() else {
-            self.counters.connect_timeouts += 1;
-            return self.close(id, Close::Abort, false, effects);
-        };
-        let left = Span(exchange.deadline.since(now).0.clamp(1, LOOK.0));
-        match &exchange.at {
-            At::Streaming(stream) => {
-                let stream = *stream;
-                if effects.pending_bytes(id) == 0 {
-                    stream.write_event_comment(effects.outbox(id));
-                }
-                self.look_again(id, SIGN_OF_LIFE);
-            }
-            At::Answering(..) | At::Closing => self.look_again(id, LOOK),
-            At::Head | At::Body(_) if exchange.deadline > now => self.look_again(id, left),
-            At::Head if is_silent => self.close(id, Close::Flush, false, effects),
-            At::Head | At::Body(_) => {
-                self.counters.connect_timeouts += 1;
-                let answer = Answer::error(408, "the request did not come in time");
-                self.write_answer(id, UNKNOWN, &answer, 0, effects);
-            }
-        }
-    }
-
-    fn look_again(&mut self, id: ConnectionId, span: Span) {
-        let key = TimerKey::Connection(id.index);
-        let timer = self.timers.schedule(self.now + span, key);
-        let connection = self.connection_mut(id).expect("the caller has seen it");
-        if let Some(old) = connection.timer.replace(timer) {
-            self.timers.cancel(old);
-        }
-    }
 }
 
 /// Whether a handshake is for FreshBlu's WebSocket. Engine.IO has the same path, but names its
@@ -554,22 +399,5 @@ fn is_socket(head: &Head<'_>) -> bool {
     match routes::find("GET", &segments) {
         Found::Route(route, _) => route.endpoint == Endpoint::Socket && !is_engine,
         Found::OtherMethods(_) | Found::Nothing => false,
-    }
-}
-
-impl Exchange {
-    fn new(now: Time) -> Exchange {
-        Exchange {
-            at: At::Head,
-            is_serving: false,
-            deadline: now + HEAD_TIMEOUT,
-        }
-    }
-}
-
-impl Connection {
-    /// How far it is, if it speaks HTTP.
-    fn exchange(&mut self) -> Option<&mut Exchange> {
-        self.extra.as_mut()?.http.as_deref_mut()
     }
 }

@@ -7,7 +7,7 @@
 //! | `steps.rs`, `tokens.rs` | what the owner of a device does at a step |
 //! | `registry.rs`, `live.rs` | devices; their connections |
 //! | `fanout.rs`, `emission.rs` | who hears of what |
-//! | `http.rs`, `routes.rs`, `requests.rs`, `answers.rs` | HTTP connections; which requests there are, what they ask, how they are answered |
+//! | `http.rs`, `exchange.rs`, `routes.rs`, `requests.rs`, `answers.rs` | HTTP connections, and how they end; which requests there are, what they ask, how they are answered |
 //! | `openapi.rs`, `metrics.rs` | what HTTP clients may read about the server |
 //! | `hearing.rs`, `socket.rs`, `mqtt.rs` | connections of devices: WebSocket, MQTT |
 //! | `forward.rs` | webhooks |
@@ -17,6 +17,7 @@ mod answers;
 pub(crate) mod ask;
 pub(crate) mod call;
 pub(crate) mod emission;
+pub(crate) mod exchange;
 mod fanout;
 mod forward;
 pub(crate) mod hearing;

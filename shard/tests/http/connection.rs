@@ -248,3 +248,46 @@ fn every_answer_is_for_scripts_of_every_origin() {
         );
     }
 }
+
+#[test]
+fn a_large_last_answer_is_not_cut_short() {
+    let world = World::new(1);
+    let http = Http::new(&world);
+    let device = http.register(&format!(r#"{{"text":"{}"}}"#, "x".repeat(300_000)));
+    let lines = device.lines();
+    for is_read in [true, false] {
+        let http = Http::new(&world);
+        http.0.stall();
+        http.send(&format!(
+            "GET /whoami HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{lines}\r\n"
+        ));
+        assert!(
+            !http.is_closed(),
+            "the driver has seconds to send what is left"
+        );
+        if is_read {
+            http.0.unstall();
+            assert!(http.answers(false)[0].body.len() > 300_000);
+        } else {
+            world.advance(40);
+        }
+        assert!(http.is_closed());
+    }
+}
+
+#[test]
+fn a_client_that_takes_its_answer_slowly_is_not_idle() {
+    let world = World::new(1);
+    let http = Http::new(&world);
+    let device = http.register(&format!(r#"{{"text":"{}"}}"#, "x".repeat(300_000)));
+    http.0.stall();
+    let lines = device.lines();
+    http.send(&format!("GET /whoami HTTP/1.1\r\nHost: h\r\n{lines}\r\n"));
+    world.advance(84);
+    assert!(
+        !http.is_closed(),
+        "idle for 75 s, but its answer is on its way"
+    );
+    world.advance(20);
+    assert!(http.is_closed(), "nothing of it has been taken meanwhile");
+}
