@@ -112,8 +112,10 @@ pub enum Role {
 struct Peer {
     stream: mio::net::TcpStream,
     role: Role,
-    /// What it sends, each time.
-    message: Vec<u8>,
+    /// What it sends, one after the other, again and again.
+    messages: Vec<Vec<u8>>,
+    /// Which of them is next.
+    next: usize,
     output: Vec<u8>,
     input: Vec<u8>,
 }
@@ -135,6 +137,9 @@ pub struct Load {
     poll: Poll,
     counts: Counts,
     is_sending: bool,
+    /// The uuids in answers, if they are wanted.
+    uuids: Option<Vec<String>>,
+    sent: u64,
 }
 
 impl Load {
@@ -149,6 +154,8 @@ impl Load {
             poll: Poll::new()?,
             counts: Counts::default(),
             is_sending: true,
+            uuids: None,
+            sent: 0,
         })
     }
 
@@ -157,8 +164,31 @@ impl Load {
     /// # Errors
     /// When it cannot connect.
     pub fn add_http(&mut self, message: Vec<u8>) -> Result<usize> {
+        self.add_http_in_turn(vec![message])
+    }
+
+    /// The same with several messages that take turns.
+    ///
+    /// # Errors
+    /// When it cannot connect.
+    pub fn add_http_in_turn(&mut self, messages: Vec<Vec<u8>>) -> Result<usize> {
         let stream = TcpStream::connect(self.address)?;
-        self.add(stream, Role::Asks, message, Vec::new())
+        self.add(stream, Role::Asks, messages, Vec::new())
+    }
+
+    /// Messages that have been sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// From now on the uuids in answers are kept.
+    pub fn keep_uuids(&mut self) {
+        self.uuids.get_or_insert_default();
+    }
+
+    /// The uuids that have been kept.
+    pub fn take_uuids(&mut self) -> Vec<String> {
+        self.uuids.take().unwrap_or_default()
     }
 
     /// Adds a WebSocket of `device`, identified; returns its number.
@@ -201,14 +231,14 @@ impl Load {
             }
             read_some(&mut stream, &mut input)?;
         }
-        self.add(stream, role, message, input)
+        self.add(stream, role, vec![message], input)
     }
 
     fn add(
         &mut self,
         stream: TcpStream,
         role: Role,
-        message: Vec<u8>,
+        messages: Vec<Vec<u8>>,
         input: Vec<u8>,
     ) -> Result<usize> {
         stream.set_nodelay(true)?;
@@ -222,7 +252,8 @@ impl Load {
         self.peers.push(Peer {
             stream,
             role,
-            message,
+            messages,
+            next: 0,
             output: Vec::new(),
             input,
         });
@@ -241,9 +272,11 @@ impl Load {
     /// # Errors
     /// When the connection breaks.
     pub fn send(&mut self, peer: usize, count: usize) -> Result<()> {
+        self.sent += count as u64;
         let peer = &mut self.peers[peer];
         for _ in 0..count {
-            peer.output.extend_from_slice(&peer.message);
+            peer.output.extend_from_slice(&peer.messages[peer.next]);
+            peer.next = (peer.next + 1) % peer.messages.len();
         }
         peer.flush()
     }
@@ -290,7 +323,7 @@ impl Load {
     /// Takes in what has come to `number`.
     fn take(&mut self, number: usize) -> Result<()> {
         let peer = &mut self.peers[number];
-        let units = peer.receive()?;
+        let units = peer.receive(self.uuids.as_mut())?;
         let sender = match peer.role {
             Role::Asks => {
                 self.counts.answered += units;
@@ -311,7 +344,7 @@ impl Load {
 
 impl Peer {
     /// Reads all that is there; returns how many answers or messages are whole.
-    fn receive(&mut self) -> Result<u64> {
+    fn receive(&mut self, mut uuids: Option<&mut Vec<String>>) -> Result<u64> {
         let mut buffer = [0; READ_BYTES];
         loop {
             match self.stream.read(&mut buffer) {
@@ -337,6 +370,12 @@ impl Peer {
                 "a refusal: {}",
                 String::from_utf8_lossy(rest)
             );
+            if let Some(uuids) = &mut uuids
+                && let Some(body) = head_end(rest)
+                && let Some(uuid) = rest[body..length].strip_prefix(b"{\"uuid\":\"")
+            {
+                uuids.push(std::str::from_utf8(&uuid[..36])?.to_owned());
+            }
             units += u64::from(counts);
             at += length;
         }

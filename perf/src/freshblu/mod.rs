@@ -5,6 +5,7 @@
 //! what it is told on disk before it answers, as freshblu-server does by its journal.
 
 mod load;
+mod registry;
 mod scenarios;
 mod server;
 
@@ -46,6 +47,9 @@ pub struct Request {
     /// Idle WebSockets, each of a device of its own.
     #[arg(long, default_value_t = 500)]
     pub idle: usize,
+    /// Devices in the full registry; first a thousandth of them is measured.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub devices: usize,
 }
 
 /// Runs all of it and prints a table of medians.
@@ -57,8 +61,9 @@ pub fn compare(request: &Request, places: &Places) -> Result<()> {
     for round in 0..request.rounds {
         for &scenario in &request.scenarios {
             for &server in &request.servers {
-                let running = server::start(server, places)?;
-                let outcome = scenarios::run(scenario, &running, request)?;
+                let mut running = server::start(server, places)?;
+                let subject = (&mut running, server);
+                let outcome = scenarios::run(scenario, subject, request, places)?;
                 eprintln!("round {} {}", round + 1, outcome.summary());
                 for warning in &outcome.warnings {
                     eprintln!("  warning: {warning}");

@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::Request;
 use super::load::{Device, Load, Role, frame, request};
-use super::server::Running;
+use super::registry;
+use super::server::{Running, Server};
+use crate::brokers::Places;
 use crate::measure::Snapshot;
 use crate::outcome::{Better, Outcome};
 use crate::procfs;
@@ -35,6 +37,8 @@ pub enum Scenario {
     Register,
     /// Identified WebSockets without traffic.
     Idle,
+    /// Few devices and many: memory, what looking at one costs, and a start with them.
+    Registry,
 }
 
 impl Scenario {
@@ -46,6 +50,7 @@ impl Scenario {
             Scenario::Websocket => "WebSocket to WebSocket",
             Scenario::Register => "register",
             Scenario::Idle => "idle WebSocket",
+            Scenario::Registry => "registry",
         }
     }
 }
@@ -54,11 +59,17 @@ impl Scenario {
 ///
 /// # Errors
 /// When the server refuses something, or ends.
-pub fn run(scenario: Scenario, server: &Running, options: &Request) -> Result<Outcome> {
+pub fn run(
+    scenario: Scenario,
+    (server, kind): (&mut Running, Server),
+    options: &Request,
+    places: &Places,
+) -> Result<Outcome> {
     let mut outcome = Outcome::new(scenario.name(), &server.subject.name);
     outcome.parameter("connections", options.connections);
     match scenario {
         Scenario::Idle => idle(server, options, &mut outcome)?,
+        Scenario::Registry => registry::run((server, kind), options, places, &mut outcome)?,
         _ => flow(scenario, server, options, &mut outcome)?,
     }
     Ok(outcome)
@@ -130,7 +141,7 @@ fn prepare(scenario: Scenario, server: &Running, options: &Request, load: &mut L
                 load.add_websocket(&receiver, Role::Receives(Some(number)), Vec::new())?;
                 number
             }
-            Scenario::Idle => unreachable!("it has no flow"),
+            Scenario::Idle | Scenario::Registry => unreachable!("it has no flow"),
         };
     }
     let numbers: Vec<usize> = load.senders();

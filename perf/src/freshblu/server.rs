@@ -51,7 +51,9 @@ impl Drop for Running {
         // It may have ended already; then both are no-ops.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.directory);
+        if !self.directory.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
@@ -64,6 +66,11 @@ pub fn start(server: Server, places: &Places) -> Result<Running> {
     let directory = parent.join(format!("perf-freshblu-{}", std::process::id()));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;
+    start_in(server, places, directory)
+}
+
+/// The same in a directory that may have been filled before.
+fn start_in(server: Server, places: &Places, directory: PathBuf) -> Result<Running> {
     let ports = free_ports()?;
     let mut command = match server {
         Server::Meshring => meshring(places, &directory),
@@ -72,6 +79,7 @@ pub fn start(server: Server, places: &Places) -> Result<Running> {
     command
         // Both understand these; without a limit, since one device asks for all.
         .env("FRESHBLU_RATE_LIMIT", "1000000000")
+        .env("MESHRING_REGISTRATION_LIMIT", "1000000000")
         .env("RUST_LOG", "warn")
         .current_dir(&directory)
         .stdin(Stdio::null())
@@ -123,6 +131,19 @@ fn freshblu(places: &Places, directory: &Path, ports: [u16; 2]) -> Command {
 }
 
 impl Running {
+    /// Kills it and starts it again with what it has kept; returns how long that took.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn restart(&mut self, server: Server, places: &Places) -> Result<Duration> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let began = Instant::now();
+        let directory = std::mem::take(&mut self.directory);
+        *self = start_in(server, places, directory)?;
+        Ok(began.elapsed().saturating_sub(LEAVES))
+    }
+
     fn wait_until_it_listens(&mut self, server: Server) -> Result<()> {
         let started = Instant::now();
         loop {
