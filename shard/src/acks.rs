@@ -122,7 +122,10 @@ impl Shard {
             }
             let is_promised = self.durable.is_promised();
             self.durable.push(change, is_promised, self.now);
-            // After PUBCOMP the client uses the identifier for a new message.
+        }
+        if key.is_some() {
+            // After PUBCOMP the client uses the identifier for a new message. The release may have
+            // come on an earlier connection, and not be durable.
             self.hold(id, effects);
         }
         let reason = match is_known {

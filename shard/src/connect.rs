@@ -76,7 +76,12 @@ impl Shard {
             self.refuse(id, ReasonCode::NotAuthorized, detail, effects);
             return Admission::Here;
         }
-        let known = self.clients.find(client_id, &self.sessions).is_some();
+        let known = self.clients.find(client_id, &self.sessions);
+        let key = known.and_then(|index| self.sessions.at(index).kept_key());
+        // One that was never promised, since its first CONNACK has not left, may still be lost.
+        let is_stalled = self.durable.is_stalled;
+        let is_kept = key.is_some_and(|key| !is_stalled || !self.durable.is_fresh(key));
+        let known = known.is_some();
         if !known && self.sessions.len() >= self.config.limits.sessions_max {
             self.refuse(id, ReasonCode::QuotaExceeded, "too many sessions", effects);
             return Admission::Here;
@@ -87,8 +92,9 @@ impl Shard {
             self.refuse(id, ReasonCode::ServerBusy, detail, effects);
             return Admission::Here;
         }
-        let needs_store = asked_s > 0 && (!known || connect.clean_start || connect.will.is_some());
-        if needs_store && self.durable.is_promised() && self.durable.is_stalled {
+        let is_changed = !is_kept || connect.clean_start || connect.will.is_some();
+        let needs_store = (asked_s > 0 && is_changed) || (key.is_some() && connect.clean_start);
+        if needs_store && self.durable.is_promised() && is_stalled {
             let detail = "the store cannot keep a session now";
             self.counters.refused_store += 1;
             self.refuse(id, ReasonCode::QuotaExceeded, detail, effects);
@@ -307,6 +313,7 @@ impl Shard {
         if is_kept {
             if is_new {
                 live.key = SessionKey(self.random.next().max(1));
+                self.durable.note_fresh(live.key);
             }
             self.store_session(index, None, is_promised);
         }

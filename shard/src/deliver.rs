@@ -241,7 +241,8 @@ impl Shard {
             return;
         }
         let is_promised = key.is_some() && self.durable.promises(lazy.view.topic);
-        if is_promised && self.durable.is_stalled && ticket.wants_answer {
+        let may_refuse = ticket.wants_answer && !ticket.is_will;
+        if is_promised && self.durable.is_stalled && may_refuse {
             self.counters.refused_store += 1;
             ticket.is_refused = true;
             return;
@@ -358,7 +359,8 @@ impl Shard {
                 self.pumping.push_back(SessionId { index, generation });
                 return;
             }
-            let popped = outbound.pop_queue();
+            let is_in_turn = !outbound.is_behind_spilled();
+            let popped = is_in_turn.then(|| outbound.pop_queue()).flatten();
             if outbound.wants_more(self.config.limits.queue_memory_bytes, true) {
                 self.durable.want_load(index);
             }

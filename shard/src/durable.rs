@@ -58,6 +58,8 @@ pub struct Durable {
     wanted_loads: Vec<u32>,
     /// The store cannot write for now.
     pub is_stalled: bool,
+    /// Sessions that are new in a batch which is not durable, with its number.
+    fresh: Vec<(u64, SessionKey)>,
 }
 
 impl Durable {
@@ -84,7 +86,18 @@ impl Durable {
             last_position: 0,
             wanted_loads: Vec::new(),
             is_stalled: false,
+            fresh: Vec::new(),
         }
+    }
+
+    /// A session is kept from the batch on that is being filled.
+    pub fn note_fresh(&mut self, session: SessionKey) {
+        self.fresh.push((self.sequence, session));
+    }
+
+    /// Whether nothing of this session is durable yet.
+    pub fn is_fresh(&self, session: SessionKey) -> bool {
+        self.fresh.iter().any(|(_, fresh)| *fresh == session)
     }
 
     /// Whether anything is kept at all.
@@ -418,6 +431,7 @@ impl crate::Shard {
     pub(crate) fn on_committed(&mut self, sequence: u64, effects: &mut Effects) {
         self.durable.committed = sequence;
         self.durable.is_under_way = false;
+        self.durable.fresh.retain(|(batch, _)| *batch > sequence);
         effects.release(sequence);
         while let Some((to, frame)) = self.durable.pop_answer() {
             self.tell(to, frame, effects);

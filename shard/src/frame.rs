@@ -40,6 +40,8 @@ pub enum Frame {
         message: Arc<Message>,
         /// Makes it known again when it comes a second time.
         once: Option<Box<Once>>,
+        /// A will: there is nobody to be told that it cannot be kept.
+        is_will: bool,
     },
     /// To a shard that announced a matching route: deliver this to your subscribers.
     Deliver {
@@ -49,6 +51,8 @@ pub enum Frame {
         message: Arc<Message>,
         /// Makes it known again when it comes a second time.
         once: Option<Box<Once>>,
+        /// A will: there is nobody to be told that it cannot be kept.
+        is_will: bool,
     },
     /// To the shard that keeps a free topic's retained message: keep this, or forget it if its
     /// payload is empty.
@@ -57,6 +61,8 @@ pub enum Frame {
         request: RequestId,
         /// The message.
         message: Arc<Message>,
+        /// A will: there is nobody to be told that it cannot be kept.
+        is_will: bool,
     },
     /// The sender has subscribers to these filters from now on.
     RouteAdd {
@@ -108,6 +114,8 @@ pub enum Frame {
         session: SessionId,
         /// The message.
         message: Arc<Message>,
+        /// A will: there is nobody to be told that it cannot be kept.
+        is_will: bool,
     },
     /// A member's session ended before it took this message: give it to another member.
     GroupReturn {

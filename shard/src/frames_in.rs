@@ -15,8 +15,10 @@ impl Shard {
                 request,
                 message,
                 once,
+                is_will,
             } => {
                 let mut ticket = ticket_of(from, request);
+                ticket.is_will = is_will;
                 let mut lazy = LazyMessage::of(&message);
                 lazy.once = once.map(|once| *once);
                 self.deliver_local(&mut lazy, &mut ticket, effects);
@@ -26,8 +28,10 @@ impl Shard {
                 request,
                 message,
                 once,
+                is_will,
             } => {
                 let mut ticket = ticket_of(from, request);
+                ticket.is_will = is_will;
                 let mut lazy = LazyMessage::of(&message);
                 lazy.once = once.map(|once| *once);
                 // Congestion cannot be passed on: the sender is held back by its own credits.
@@ -35,8 +39,13 @@ impl Shard {
                 self.finish_ticket(ticket, effects);
             }
             Frame::Reply { request, answer } => self.on_reply(from, request, answer, effects),
-            Frame::Retain { request, message } => {
+            Frame::Retain {
+                request,
+                message,
+                is_will,
+            } => {
                 let mut ticket = ticket_of(from, Some(request));
+                ticket.is_will = is_will;
                 // The answer is for the barrier of `routes.rs`; at QoS 0 nothing is promised.
                 ticket.wants_answer = message.qos > QoS::AtMostOnce;
                 self.keep_retained(&mut LazyMessage::of(&message), &mut ticket);
@@ -76,8 +85,10 @@ impl Shard {
                 key,
                 session,
                 message,
+                is_will,
             } => {
-                self.on_group_deliver(from, request, &key, session, &message, effects);
+                let asked = (from, request, is_will);
+                self.on_group_deliver(asked, &key, session, &message, effects);
             }
             Frame::GroupReturn {
                 request,
@@ -100,13 +111,14 @@ impl Shard {
                 matched,
                 is_refused,
             } => {
-                let (id, _) = request.parts();
                 let outcome = Outcome {
                     matched,
                     is_refused,
                     ..Outcome::default()
                 };
-                self.answer_pending(id, outcome, effects);
+                if let Some(outcome) = self.lanes.on_settled(from, request, outcome) {
+                    self.answer_pending(request.parts().0, outcome, effects);
+                }
             }
             Frame::Ask { request, ask } => {
                 self.execute(Asker::Shard { to: from, request }, *ask, effects);
@@ -159,8 +171,13 @@ impl Shard {
                 };
                 self.answer_pending(id, outcome, effects);
             }
-            Answer::Later => self.mark_late(id, effects),
             Answer::Told(told) => self.on_told(id, *told, 0, effects),
+            Answer::Later => {
+                self.mark_late(id, effects);
+                if let Some(outcome) = self.lanes.on_later(from, request) {
+                    self.answer_pending(id, outcome, effects);
+                }
+            }
             Answer::RouteAdded | Answer::GroupJoined => {
                 self.answer_pending(id, Outcome::default(), effects);
             }
@@ -172,7 +189,11 @@ impl Shard {
                     is_refused,
                     ..Outcome::default()
                 };
-                if !is_late {
+                let outcome = match is_late {
+                    true => self.lanes.on_later(from, request),
+                    false => Some(outcome),
+                };
+                if let Some(outcome) = outcome {
                     self.answer_pending(id, outcome, effects);
                 }
                 self.pass_barriers(effects);

@@ -293,7 +293,14 @@ impl Shard {
         let Some(((home, session), presence)) = self.groups.pick(group) else {
             if lazy.view.qos > QoS::AtMostOnce {
                 ticket.matched = true;
-                self.queue_in_group(&key, lazy.share(), ticket);
+                let may_refuse = ticket.wants_answer && !ticket.is_will;
+                let is_promised = self.durable.promises(lazy.view.topic);
+                if is_promised && self.durable.is_stalled && may_refuse {
+                    self.counters.refused_store += 1;
+                    ticket.is_refused = true;
+                } else {
+                    self.queue_in_group(&key, lazy.share(), ticket);
+                }
             }
             return;
         };
@@ -336,6 +343,7 @@ impl Shard {
                 key,
                 session,
                 message,
+                is_will: ticket.is_will,
             },
             effects,
         );
@@ -530,8 +538,7 @@ impl Shard {
     /// To a member's home: deliver this to the member.
     pub(crate) fn on_group_deliver(
         &mut self,
-        from: ShardId,
-        request: Option<RequestId>,
+        (from, request, is_will): (ShardId, Option<RequestId>, bool),
         key: &Arc<GroupKey>,
         session: SessionId,
         message: &Arc<Message>,
@@ -552,6 +559,7 @@ impl Shard {
             Some(request) => Ticket::awaited(Origin::Shard { to: from, request }),
             None => Ticket::unawaited(),
         };
+        ticket.is_will = is_will;
         let target = Target {
             session: session.index,
             options,

@@ -4,12 +4,14 @@
 //! Always: at most [`REQUESTS_MAX`] requests of this shard are unanswered at any other shard, so
 //! that its reply lane has room for every answer. They are divided among the tiers of
 //! [`Frame::tier`], so that a request never waits for a credit that is held by one which waits for
-//! it. Frames of a tier leave in the order they were sent, credited or not. Bounded: a connection that adds to a congested lane is paused after the packet
-//! that it is in; relayed QoS 0 is dropped beyond [`STAGED_HARD_MAX`].
+//! it. Frames of a tier leave in the order they were sent, credited or not. Bounded: a connection
+//! that adds to a congested lane is paused after the packet that it is in; relayed QoS 0 is dropped
+//! beyond [`STAGED_HARD_MAX`]; what is late by what the other shard defers.
 
 use crate::limits::{REQUEST_LANE, REQUESTS_MAX};
-use crate::{ConnectionId, Effects, Frame, ShardId};
-use std::collections::VecDeque;
+use crate::pending::Outcome;
+use crate::{ConnectionId, Effects, Frame, RequestId, ShardId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Staged frames beyond which the connections that add to a lane are paused.
 const STAGED_MAX: usize = REQUEST_LANE / 2;
@@ -40,6 +42,10 @@ struct LaneState {
     /// Retain requests sent and answered; for the barrier of `routes.rs`.
     retains_sent: u64,
     retains_answered: u64,
+    /// Requests that were answered with [`crate::Answer::Later`], and not settled.
+    late: BTreeSet<RequestId>,
+    /// Requests that were settled before that answer has come: it is on another lane.
+    settled: BTreeMap<RequestId, Outcome>,
 }
 
 impl LaneState {
@@ -114,6 +120,32 @@ impl Lanes {
             let frame = tier.waiting.pop_front().expect("there is a front");
             effects.push_frame(from, frame);
         }
+    }
+
+    /// A request will be settled later. Returns what it came to, if that is known already.
+    pub fn on_later(&mut self, from: ShardId, request: RequestId) -> Option<Outcome> {
+        let lane = &mut self.lanes[from.index()];
+        let outcome = lane.settled.remove(&request);
+        if outcome.is_none() {
+            lane.late.insert(request);
+        }
+        outcome
+    }
+
+    /// A request is settled. Returns the outcome, unless it has to wait for
+    /// [`Lanes::on_later`]: until then the request is not over.
+    pub fn on_settled(
+        &mut self,
+        from: ShardId,
+        request: RequestId,
+        outcome: Outcome,
+    ) -> Option<Outcome> {
+        let lane = &mut self.lanes[from.index()];
+        if lane.late.remove(&request) {
+            return Some(outcome);
+        }
+        lane.settled.insert(request, outcome);
+        None
     }
 
     /// Whether whoever adds to this lane should be paused.

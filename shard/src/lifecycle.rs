@@ -233,7 +233,7 @@ impl Shard {
             expires,
             ..will.message.view()
         };
-        self.publish_own(view, effects);
+        self.publish_own(view, true, effects);
         let live = self.sessions.at(index);
         if !live.is_ending {
             let left = live
@@ -279,11 +279,17 @@ impl Shard {
     }
 
     /// Publishes a message of the broker's own.
-    pub(crate) fn publish_own(&mut self, view: MessageView<'_>, effects: &mut Effects) {
+    pub(crate) fn publish_own(
+        &mut self,
+        view: MessageView<'_>,
+        is_will: bool,
+        effects: &mut Effects,
+    ) {
         let mut ticket = match view.qos {
             QoS::AtMostOnce => Ticket::unawaited(),
             _ => Ticket::awaited(Origin::Nobody),
         };
+        ticket.is_will = is_will;
         self.route(&mut LazyMessage::new(view), &mut ticket, effects);
         self.finish_ticket(ticket, effects);
     }

@@ -137,6 +137,9 @@ pub struct Ticket {
     pub batch: u64,
     /// The message cannot be kept for someone who would have to have it.
     pub is_refused: bool,
+    /// A will: while a store cannot write it is taken all the same, since nobody would send it
+    /// again. There are no more of them than sessions.
+    pub is_will: bool,
 }
 
 impl Ticket {
@@ -149,6 +152,7 @@ impl Ticket {
             wants_answer: true,
             batch: 0,
             is_refused: false,
+            is_will: false,
         }
     }
 
@@ -161,6 +165,7 @@ impl Ticket {
             wants_answer: false,
             batch: 0,
             is_refused: false,
+            is_will: false,
         }
     }
 

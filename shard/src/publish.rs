@@ -425,11 +425,14 @@ impl Shard {
             };
             if !owed.is_void {
                 self.send_acknowledgement(id, session, receipt, effects);
-            } else if owed.qos == QoS::ExactlyOnce
-                && (owed.repeated_as.is_none() || !receipt.reason.is_error())
-            {
-                // Receipts come in the order of their ordinals, whoever is sent them.
-                self.close_exchange(session, receipt, false);
+            } else if owed.qos == QoS::ExactlyOnce {
+                // One that was turned away at once, without an ordinal, has begun no exchange:
+                // the identifier may be that of another by now.
+                let is_open = owed.repeated_as.is_none() && owed.ordinal != 0;
+                if is_open || !receipt.reason.is_error() {
+                    // Receipts come in the order of their ordinals, whoever is sent them.
+                    self.close_exchange(session, receipt, false);
+                }
             }
         }
         let maximum = self.config.limits.receive_maximum as usize;
@@ -458,6 +461,7 @@ impl Shard {
                     request,
                     message: lazy.share(),
                     once: lazy.once.map(Box::new),
+                    is_will: ticket.is_will,
                 };
                 self.lanes.send(owner, frame, effects);
                 self.lanes.is_congested(owner, effects).then_some(owner)
@@ -491,6 +495,7 @@ impl Shard {
                     request,
                     message: lazy.share(),
                     once: lazy.once.map(Box::new),
+                    is_will: ticket.is_will,
                 };
                 self.lanes.send(to, frame, effects);
                 if self.lanes.is_congested(to, effects) {

@@ -1,8 +1,9 @@
 //! The queue of one session: what is put into it, what it leaves to the store, what is dropped.
 //!
 //! Always: messages leave in the order of their positions. Those in memory come before those that
-//! are *spilled*: in the store alone. Bounded by `queue_messages_max` and `queue_bytes_max`, and in
-//! memory, for sessions that are kept, by `queue_memory_messages` and `queue_memory_bytes`.
+//! are *spilled*, in the store alone; but for a group's, which stay in memory and wait. Bounded by
+//! `queue_messages_max` and `queue_bytes_max`, and in memory, for sessions that are kept, by
+//! `queue_memory_messages` and `queue_memory_bytes`.
 
 use crate::limits::QueuePolicy;
 use crate::message::LazyMessage;
@@ -57,7 +58,32 @@ impl Outbound {
             true => self.queue.len() < FEW && self.queue_bytes < bytes_max / 2,
             false => self.queue.is_empty(),
         };
-        is_short && self.spilled.messages > 0 && !self.spilled.is_loading
+        let is_wanting = is_short || (is_connected && self.is_behind_spilled());
+        is_wanting && self.spilled.messages > 0 && !self.spilled.is_loading
+    }
+
+    /// Whether the front of the queue, a group's message, comes after some that are spilled.
+    pub fn is_behind_spilled(&self) -> bool {
+        let front = self.queue.front();
+        self.spilled.messages > 0
+            && front.is_some_and(|front| front.kept.position > self.spilled.after)
+    }
+
+    /// Puts back what has been read, in its place.
+    fn unspill(&mut self, read: Vec<Queued>) {
+        let Some(first) = read.first() else { return };
+        let first = first.kept.position;
+        let is_before = |queued: &Queued| queued.kept.position < first;
+        let mut later = self.queue.split_off(self.queue.partition_point(is_before));
+        for queued in read {
+            let position = queued.kept.position;
+            let is_before = |one: &mut Queued| one.kept.position < position;
+            while let Some(before) = later.pop_front_if(is_before) {
+                self.queue.push_back(before);
+            }
+            self.push_queue(queued);
+        }
+        self.queue.append(&mut later);
     }
 }
 
@@ -243,6 +269,7 @@ impl Shard {
             // They are in the batch.
             self.durable.hurry(self.now);
         }
+        let mut read = Vec::new();
         for stored in messages {
             outbound.spilled.after = outbound.spilled.after.max(stored.position);
             let Some(message) = stored.message else {
@@ -254,12 +281,13 @@ impl Shard {
             }
             outbound.spilled.messages -= 1;
             outbound.spilled.bytes -= message.bytes();
-            outbound.push_queue(Queued {
+            read.push(Queued {
                 message,
                 delivery: stored.delivery,
                 kept: Kept::stored(stored.position),
             });
         }
+        outbound.unspill(read);
         // What is in a batch that has not been written can be read after it has.
         if outbound.wants_more(self.config.limits.queue_memory_bytes, is_connected) {
             self.durable.want_load(id.index);

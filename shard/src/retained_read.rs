@@ -53,6 +53,7 @@ impl Shard {
         let frame = Frame::Retain {
             request: RequestId(pending),
             message: lazy.share(),
+            is_will: ticket.is_will,
         };
         self.lanes.send(to, frame, effects);
         self.lanes.is_congested(to, effects).then_some(to)
@@ -63,7 +64,7 @@ impl Shard {
     pub(crate) fn keep_retained(&mut self, lazy: &mut LazyMessage<'_>, ticket: &mut Ticket) {
         let topic = lazy.view.topic;
         let is_promised = ticket.wants_answer && self.durable.promises(topic);
-        if is_promised && self.durable.is_stalled {
+        if is_promised && self.durable.is_stalled && !ticket.is_will {
             self.counters.refused_store += 1;
             ticket.is_refused = true;
             return;

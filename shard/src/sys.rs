@@ -174,7 +174,7 @@ impl Shard {
                 expires: None,
                 publisher: None,
             };
-            self.publish_own(view, effects);
+            self.publish_own(view, false, effects);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A page of retained messages that is older than what was delivered as it came.
+//! One shard of two, and what may overtake what on its way from the other: a page of retained
+//! messages what is delivered as it came, and news of a request the answer that it will come.
 
 #[path = "support/mod.rs"]
 mod support;
 
-use mqtt_v5_codec::QoS;
+use mqtt_v5_codec::{QoS, ReasonCode};
 use shard::{
     Answer, Config, ConnectionId, Effects, Event, Frame, Lane, Listener, Message, MessageView,
     RequestId, Shard, ShardId, Time,
@@ -58,41 +59,91 @@ impl Half {
         self.effects.staged(ShardId(1), Lane::Request).pop_front()
     }
 
-    fn messages(&mut self) -> Vec<String> {
+    fn packets(&mut self) -> Vec<Got> {
         let mut output = self.effects.take_output(HOME);
-        let mut messages = Vec::new();
-        while let Some(packet) = take_packet(V5, &mut output) {
-            if let Got::Publish(message) = packet {
-                messages.push(format!("{} {}", message.topic, message.text()));
+        std::iter::from_fn(|| take_packet(V5, &mut output)).collect()
+    }
+
+    fn messages(&mut self) -> Vec<String> {
+        let packets = self.packets().into_iter();
+        let messages = packets.filter_map(|packet| match packet {
+            Got::Publish(message) => Some(format!("{} {}", message.topic, message.text())),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    /// With one client.
+    fn new() -> Half {
+        let config = Config {
+            shards: 2,
+            ..Config::alone()
+        };
+        // A client whose home is this shard.
+        let place = shard::Placement::new(2, config.placement_seed);
+        let id = (0..)
+            .map(|n| format!("client {n}"))
+            .find(|id| place.client(id) == ShardId(0))
+            .expect("there are many");
+        let mut half = Half {
+            shard: Shard::new(config, Time(1_000_000)),
+            effects: Effects::new(2),
+        };
+        half.effects.open(HOME);
+        half.handle(Event::Accepted {
+            connection: HOME,
+            listener: Listener::Mqtt,
+            peer: ([127, 0, 0, 1], 9).into(),
+        });
+        half.receive(&ConnectPacket::new(V5, &id).build());
+        half
+    }
+}
+
+#[test]
+fn news_of_a_request_may_overtake_the_answer_that_it_will_come() {
+    for is_overtaking in [false, true] {
+        let mut half = Half::new();
+        half.frame(Frame::RouteAdd {
+            request: RequestId(7),
+            filters: vec!["t/#".into()],
+        });
+        let message = bytes::PublishPacket::new("t/1", "m").qos(1).id(5);
+        half.receive(&message.build(V5));
+        let Some(Frame::Deliver { request, .. }) = half.request() else {
+            panic!("a message is delivered");
+        };
+        let request = request.expect("at QoS 1");
+        let settled = Frame::Settled {
+            request,
+            matched: true,
+            is_refused: true,
+        };
+        half.packets();
+        match is_overtaking {
+            true => {
+                half.frame(settled);
+                half.shard.check();
+                assert!(half.packets().is_empty(), "its credit is not free");
+                half.reply(request, Answer::Later);
+            }
+            false => {
+                half.reply(request, Answer::Later);
+                half.frame(settled);
             }
         }
-        messages
+        half.shard.check();
+        let packets = half.packets();
+        assert!(
+            matches!(&packets[..], [Got::Ack(ack)] if ack.reason == ReasonCode::QuotaExceeded),
+            "{packets:?}"
+        );
     }
 }
 
 #[test]
 fn a_page_does_not_take_back_what_came_after_it_was_read() {
-    let config = Config {
-        shards: 2,
-        ..Config::alone()
-    };
-    // A client whose home is this shard.
-    let place = shard::Placement::new(2, config.placement_seed);
-    let id = (0..)
-        .map(|n| format!("client {n}"))
-        .find(|id| place.client(id) == ShardId(0))
-        .expect("there are many");
-    let mut half = Half {
-        shard: Shard::new(config, Time(1_000_000)),
-        effects: Effects::new(2),
-    };
-    half.effects.open(HOME);
-    half.handle(Event::Accepted {
-        connection: HOME,
-        listener: Listener::Mqtt,
-        peer: ([127, 0, 0, 1], 9).into(),
-    });
-    half.receive(&ConnectPacket::new(V5, &id).build());
+    let mut half = Half::new();
     half.receive(&bytes::subscribe(V5, 1, &[("t/#", 0)], &[]));
     let Some(Frame::RouteAdd { request, .. }) = half.request() else {
         panic!("a new filter is announced");
@@ -105,6 +156,7 @@ fn a_page_does_not_take_back_what_came_after_it_was_read() {
         request: None,
         message: retained("t/1", "new"),
         once: None,
+        is_will: false,
     });
     half.reply(
         request,

@@ -5,5 +5,6 @@ mod support;
 
 mod acknowledged;
 mod after_a_crash;
+mod full_disk;
 mod histories;
 mod store_trouble;
