@@ -30,14 +30,17 @@ pub(crate) enum Fate {
     Unclear,
 }
 
+/// The end of a session, earliest and latest; `None`: never.
+pub(crate) type Ends = (Option<Time>, Option<Time>);
+
 /// Since when a session has no connection, and until when it lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed {
     pub(crate) at: Time,
     /// Seconds that it lives on; `None`: for ever.
     pub(crate) expiry_s: Option<u32>,
-    /// Its end, earliest and latest; `None`: never.
-    pub(crate) ends: (Option<Time>, Option<Time>),
+    /// Its end.
+    pub(crate) ends: Ends,
     /// That may have been forgotten in a crash.
     pub(crate) is_doubtful: bool,
 }
@@ -55,6 +58,9 @@ pub(crate) struct Session {
     /// for a commit, was never sent.
     pub(crate) may_be_new: bool,
     pub(crate) closed: Option<Closed>,
+    /// When its client came back, and when it would have ended otherwise, if that it came back
+    /// may not be durable.
+    pub(crate) returned: Option<(Time, Ends)>,
     pub(crate) flights: Flights,
     /// The connection that it was last accepted on.
     pub(crate) link: Option<usize>,
@@ -72,6 +78,8 @@ pub struct Checker {
     pub(crate) sessions: Vec<Session>,
     is_tiny: bool,
     is_durable: bool,
+    /// What is acknowledged of sessions is durable later.
+    promises_late: bool,
     limits: Limits,
     /// How long output may wait for commits: for the one under way, and the next.
     hold: Span,
@@ -93,6 +101,7 @@ impl Checker {
                 })
                 .collect(),
             is_durable: world.plan.is_durable(),
+            promises_late: world.plan.is_durable() && !world.plan.promises_sessions(),
             limits: world.plan.limits.clone(),
             hold: Span(2 * world.plan.commit_us),
             is_tiny: world.plan.is_tiny,
@@ -174,7 +183,11 @@ impl Checker {
         };
         if let (Some(acked), Some(expiry_s)) = (known.acked, known.expiry_s) {
             let until = acked.at + Span::from_s(u64::from(expiry_s));
-            ensure!(now <= until + self.hold, "message {message} had expired");
+            let is_held = self.ledger.stalls.is_since(acked.step);
+            ensure!(
+                now <= until + self.hold || is_held,
+                "message {message} had expired"
+            );
         }
         Ok(())
     }
@@ -206,6 +219,7 @@ impl Checker {
         {
             ensure!(is_present == expected, "session present is {is_present}");
         }
+        let is_unsure = self.promises_late || self.ledger.stalls.is_since(hello.sent.step);
         let session = &mut self.sessions[hello.client];
         for (_, will_link, fate) in &mut session.wills {
             if let Fate::Pending(from, to) = *fate
@@ -213,6 +227,8 @@ impl Checker {
             {
                 *fate = match is_present {
                     false => Fate::Due,
+                    // That it has come back may not be durable yet.
+                    true if now.at < from && is_unsure => Fate::Dismissed(now.at),
                     true if now.at < from => Fate::Dropped,
                     true if hello.sent.at > to + SLACK => Fate::Due,
                     true => Fate::Unclear,
@@ -238,7 +254,10 @@ impl Checker {
         session.exists = true;
         session.is_unclear = false;
         session.may_be_new = false;
-        session.closed = None;
+        let closed = session.closed.take();
+        session.returned = closed
+            .filter(|_| is_unsure)
+            .map(|closed| (now.at, closed.ends));
         session.link = Some(link);
         Ok(())
     }
@@ -292,8 +311,14 @@ impl Checker {
             })
         });
         // A 3.x client whose message cannot be kept is not told, but closed.
-        let may_be_refused =
-            self.is_tiny && truth.hello.version != Version::V5 && truth.is_owed_a_receipt();
+        let is_full = self.ledger.stalls.is_since(truth.hello.sent.step);
+        // What is refused may have come on an earlier connection.
+        let since = self.ledger.unacked_since(truth.hello.client);
+        let was_full = since.is_some_and(|step| self.ledger.stalls.is_since(step));
+        let may_be_refused = (self.is_tiny || was_full)
+            && truth.hello.version != Version::V5
+            && truth.is_owed_a_receipt();
+        let is_turned_away = is_full && !truth.is_accepted && truth.refusal.is_some();
         // Its DISCONNECT may have waited behind a message that made the shard stop reading.
         let is_unread =
             (is_taken_over || may_be_refused || self.is_stopping) && truth.farewell.is_some();
@@ -307,6 +332,8 @@ impl Checker {
             || is_taken_over
             || truth.is_silent(now)
             || is_late
+            || may_be_refused
+            || is_turned_away
             || self.is_tiny
             || self.is_stopping;
         let reason = truth.refusal;
@@ -398,6 +425,13 @@ impl Checker {
     pub fn is_blurred(&self, link: usize) -> bool {
         let truth = self.truths[link].as_ref();
         truth.is_some_and(|truth| truth.is_blurred)
+    }
+
+    /// Whether a client that is connected has a session that outlives its connection.
+    pub(crate) fn keeps_session(&self, client: usize) -> bool {
+        let link = self.sessions[client].link;
+        let truth = link.and_then(|link| self.truths[link].as_ref());
+        truth.is_some_and(|truth| truth.granted_s != Some(0))
     }
 
     /// Whether a connection belongs to its client's latest session: it may have been taken over,

@@ -96,6 +96,13 @@ const NOTHING_YET: Allowance = Allowance {
     alias_max: 0,
 };
 
+/// Whether this is how a request is refused that a full disk does not let be kept.
+fn is_for_room(reason: ReasonCode) -> bool {
+    use ReasonCode::{QuotaExceeded, ServerUnavailable, UnspecifiedError};
+    // Older clients know less of reasons.
+    matches!(reason, QuotaExceeded | ServerUnavailable | UnspecifiedError)
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct Client {
@@ -120,6 +127,8 @@ pub struct Client {
     /// How many messages it has wanted to publish.
     pub(crate) published: u64,
     pub(crate) aliases: Vec<String>,
+    /// Messages that were refused.
+    pub(crate) refused: Vec<MessageId>,
     /// Messages received in the present calm: by number, how often.
     pub received: BTreeMap<MessageId, u32>,
     /// QoS 2 identifiers received, and whether the message was refused.
@@ -149,6 +158,7 @@ impl Client {
             allowance: NOTHING_YET,
             published: 0,
             aliases: Vec::new(),
+            refused: Vec::new(),
             received: BTreeMap::new(),
             incoming: BTreeMap::new(),
             answers: VecDeque::new(),
@@ -267,8 +277,12 @@ impl Client {
                 let delay_us = world.chance.delay(3_000_000);
                 self.wake(world, delay_us, Wake::Connect);
             } else if !world.plan.is_tiny {
-                // With tiny limits it might be turned away for ever.
-                let delay_us = if world.is_up() { 10 } else { 2_000 };
+                // With tiny limits it might be turned away for ever; with a full disk, for long.
+                let delay_us = match (world.is_up(), world.full_since()) {
+                    (true, None) => 10,
+                    (false, _) => 2_000,
+                    (true, Some(_)) => 100_000,
+                };
                 self.wake(world, delay_us, Wake::Connect);
             }
         }
@@ -326,8 +340,10 @@ impl Client {
     ) -> Result<()> {
         if connack.reason.is_error() {
             let may_stop = connack.reason == ReasonCode::ServerUnavailable;
+            let sent = self.hello.as_ref().map_or(0, |hello| hello.sent.step);
+            let is_full = checker.ledger.stalls.is_since(sent) && is_for_room(connack.reason);
             ensure!(
-                world.plan.is_tiny || (may_stop && world.plan.stop_steps.is_some()),
+                world.plan.is_tiny || is_full || (may_stop && world.plan.stop_steps.is_some()),
                 "CONNECT is refused: {:?}",
                 connack.reason
             );
@@ -396,7 +412,8 @@ impl Client {
                 let message = &mut checker.ledger.messages[out.message];
                 message.attempts += 1;
                 // It may have been refused, and the refusal lost.
-                message.is_orphan |= world.plan.is_tiny;
+                let since = message.sent.step;
+                message.is_orphan |= world.plan.is_tiny || checker.ledger.stalls.is_since(since);
                 self.send_message(world, checker, out.message, Some(packet_id), true);
             }
         }
@@ -548,12 +565,15 @@ impl Client {
             && ack.reason == ReasonCode::PacketIdentifierNotFound;
         if ack.reason.is_error() && !is_released {
             let reason = ack.reason;
+            let sent = checker.ledger.messages[out.message].sent.step;
+            let is_full = checker.ledger.stalls.is_since(sent) && is_for_room(reason);
             ensure!(
-                world.plan.is_tiny,
+                world.plan.is_tiny || is_full,
                 "message {} is refused: {reason:?}",
                 out.message
             );
             self.outgoing.remove(index);
+            self.refused.push(out.message);
         } else if ack.kind == AckKind::Pubrec {
             self.outgoing[index].is_received = true;
             self.answer(world, AckKind::Pubrel, number, ReasonCode::Success);
@@ -589,8 +609,10 @@ impl Client {
         let (link, now) = (self.link.map_or(0, |link| link.0), Client::moment(world));
         for ((filter, qos), reason) in wishes.into_iter().zip(reasons) {
             let is_granted = reason as u8 == qos as u8;
+            let sent = self.hello.as_ref().map_or(0, |hello| hello.sent.step);
+            let is_full = checker.ledger.stalls.is_since(sent) && is_for_room(reason);
             ensure!(
-                is_granted || world.plan.is_tiny,
+                is_granted || world.plan.is_tiny || is_full,
                 "{filter} gets {reason:?}, not {qos:?}"
             );
             if !is_granted {

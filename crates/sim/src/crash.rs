@@ -3,7 +3,7 @@
 //! Whatever was acknowledged is promised. What was not promised is sure, too, once it is old
 //! enough ([`Crash::sure`]); in between both are allowed.
 
-use crate::checker::{Checker, Closed, Fate};
+use crate::checker::{Checker, Closed, Ends, Fate};
 use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::process::Crash;
@@ -110,7 +110,26 @@ impl Checker {
             _ => None,
         };
         closed.is_doubtful = true;
+        self.doubt_return(client, crash);
         self.ledger.detach(client, true);
+    }
+
+    /// That a client had come back before the crash may not be known after it: then its session
+    /// ends as if it had not.
+    fn doubt_return(&mut self, client: usize, crash: &Crash) {
+        let session = &mut self.sessions[client];
+        let (Some(closed), Some((at, former))) = (&mut session.closed, session.returned) else {
+            return;
+        };
+        if at < crash.sure {
+            return;
+        }
+        session.may_be_new |= former.0.is_some_and(|end| end <= crash.at);
+        closed.ends.0 = match (closed.ends.0, former.0) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        closed.is_doubtful = true;
     }
 
     fn crash_link(&mut self, link: usize, crash: &Crash) {
@@ -150,6 +169,7 @@ impl Checker {
                 is_doubtful: truth.farewell.is_some(),
             });
             self.ledger.detach(client, truth.granted_s.is_some());
+            self.doubt_return(client, crash);
         } else if truth.is_connect_delivered && !truth.is_accepted {
             session.is_unclear = true;
         }
@@ -157,7 +177,7 @@ impl Checker {
 }
 
 /// When a session ends that was connected when the process crashed: the earliest and the latest.
-fn ends(crash: &Crash, expiry_s: Option<u32>) -> (Option<Time>, Option<Time>) {
+fn ends(crash: &Crash, expiry_s: Option<u32>) -> Ends {
     let span = expiry_s.map(|seconds| Span::from_s(u64::from(seconds)));
     let from = |at: Time| span.map(|span| at + span);
     (from(crash.alive), from(crash.at))
@@ -167,6 +187,7 @@ impl Ledger {
     /// Whatever was acknowledged stays so, unless it was promised only for later.
     fn on_crash(&mut self, crash: &Crash, plan: &Plan, step: u64) {
         self.crashes.push(step);
+        self.stalls.on_crash(step);
         for message in &mut self.messages {
             if message.acked.is_some_and(|acked| acked.at >= crash.sure)
                 && !plan.promises(&message.topic)

@@ -161,7 +161,8 @@ impl Ledger {
         // have expired, or have been dropped at QoS 0, and then come late.
         let is_sure = matched.qos_min.is_some_and(|qos| qos > QoS::AtMostOnce);
         let is_kept = is_sure && message.expiry_s.is_none() && delivery.qos > QoS::AtMostOnce;
-        let is_ordered = message.attempts == 1 || (is_kept && !self.is_lossy);
+        let is_kept = is_kept && !self.is_lossy && !message.is_orphan;
+        let is_ordered = message.attempts == 1 || is_kept;
         if matched.groups.is_empty() && !is_again && !message.is_will && is_ordered {
             let key = (message.publisher, message.topic.clone(), delivery.qos as u8);
             let latest = account.latest.entry(key).or_insert(number);

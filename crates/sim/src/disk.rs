@@ -1,4 +1,5 @@
-//! A disk that loses power: what has not been synced is kept, lost, reordered or torn.
+//! A disk that loses power and fills up: what has not been synced is kept, lost, reordered or
+//! torn.
 //!
 //! It is a `StorageBackend` of redb, so the real store runs on it. One sector of
 //! [`SECTOR_BYTES`] is written whole or not at all; nothing else is promised before a sync.
@@ -28,6 +29,8 @@ struct State {
     unsynced: Vec<Change>,
     /// Operations until the power goes; `None`: it stays.
     left: Option<u64>,
+    /// Writes until there is no room; `None`: there is always some.
+    room: Option<u64>,
 }
 
 /// A disk with one file on it; clones are the same disk.
@@ -79,6 +82,11 @@ impl Disk {
         self.state().left = Some(operations);
     }
 
+    /// There is no room after so many more writes; `None`: there is always some.
+    pub fn fill_after(&self, writes: Option<u64>) {
+        self.state().room = writes;
+    }
+
     /// Whether the power has gone.
     pub fn is_dead(&self) -> bool {
         self.state().left == Some(0)
@@ -119,6 +127,11 @@ impl Disk {
     fn change(&self, change: Change) -> Result<()> {
         let mut state = self.state();
         state.spend()?;
+        match &mut state.room {
+            None => {}
+            Some(0) => return Err(ErrorKind::StorageFull.into()),
+            Some(left) => *left -= 1,
+        }
         apply(&mut state.seen, &change);
         state.unsynced.push(change);
         Ok(())

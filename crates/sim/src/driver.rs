@@ -248,7 +248,7 @@ impl World {
                     after,
                     messages_max,
                     bytes_max,
-                });
+                })?;
                 let delay_us = self.commit_delay();
                 self.schedule(delay_us, What::Loaded(shard));
             }
@@ -266,13 +266,13 @@ impl World {
         Ok(())
     }
 
-    fn keep(&mut self, shard: ShardId) -> Result<&mut Keep> {
+    pub(crate) fn keep(&mut self, shard: ShardId) -> Result<&mut Keep> {
         let keep = &mut self.stations[shard.index()].keep;
         keep.as_mut()
             .with_context(|| format!("shard {} asks for a store, and has none", shard.0))
     }
 
-    fn commit_delay(&mut self) -> u64 {
+    pub(crate) fn commit_delay(&mut self) -> u64 {
         let max = if self.is_calm {
             50
         } else {
@@ -286,24 +286,6 @@ impl World {
         let helpers = &mut self.stations[shard.index()].helpers;
         if let Some((id, outcome)) = helpers.answer(&mut self.chance) {
             self.handle(shard, Event::Computed { id, outcome });
-        }
-        self.turn(shard)
-    }
-
-    /// A store has something to say.
-    pub(crate) fn tell(&mut self, shard: ShardId, is_commit: bool) -> Result<()> {
-        let keep = self.keep(shard)?;
-        let event = if is_commit {
-            keep.commit()?
-        } else {
-            keep.load()
-        };
-        if let Some(event) = event {
-            if self.history.is_recording() {
-                let line = brief(&event, 100);
-                self.say(format_args!("shard {} hears {line}", shard.0));
-            }
-            self.handle(shard, event);
         }
         self.turn(shard)
     }

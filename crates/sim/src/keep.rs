@@ -5,9 +5,9 @@ use crate::chance::Chance;
 use crate::disk::Disk;
 use crate::records::Records;
 use anyhow::{Context, Result, bail, ensure};
-use shard::{Commit, Event, SessionKey, StoredQueued, Time};
+use shard::{Change, Commit, Event, SessionKey, StoredQueued, Time};
 use std::collections::VecDeque;
-use storage::{FileHeader, Source, Store, StoreOptions};
+use storage::{FileHeader, Source, Store, StoreError, StoreOptions};
 
 /// A wish of a shard, as in `shard::Effect::Load`.
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +55,33 @@ pub struct Keep {
     /// The same with the commit that is under way.
     latest: Records,
     under_way: Option<Commit>,
-    loads: VecDeque<Load>,
+    /// What is to be told of queues, and of whose.
+    loaded: VecDeque<(SessionKey, Vec<StoredQueued>)>,
     last_sequence: u64,
     real: Option<Real>,
+    /// Since when the disk is full.
+    full_since: Option<Time>,
+    /// The shard has been told that the store cannot write.
+    is_stalled: bool,
+}
+
+/// What comes of a commit.
+#[derive(Debug)]
+pub enum Written {
+    /// There is none.
+    Nothing,
+    /// It is durable; `was_stalled`: it had to wait for room.
+    Durable {
+        /// Its number.
+        sequence: u64,
+        /// The shard had been told so.
+        was_stalled: bool,
+    },
+    /// There is no room; it is to be tried again.
+    Full {
+        /// The shard has not been told yet.
+        is_news: bool,
+    },
 }
 
 impl Real {
@@ -97,6 +121,14 @@ impl Real {
         Ok(Real { store, disk })
     }
 
+    /// Writes a commit, into the file as opened anew if something has failed before.
+    fn write(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        if self.store.needs_reopening() {
+            self.store.reopen()?;
+        }
+        self.store.apply(std::slice::from_ref(commit))
+    }
+
     fn records(&self) -> Result<Records> {
         let mut records = Records::default();
         let loaded = self.store.load(&mut |change| {
@@ -105,6 +137,17 @@ impl Real {
         })?;
         records.alive = loaded.alive;
         Ok(records)
+    }
+}
+
+/// Whether a change is one to a session's queue.
+fn touches(change: &Change, session: SessionKey) -> bool {
+    match change {
+        Change::PutQueued(queued) => queued.session == session,
+        Change::RemoveQueued { session: one, .. } | Change::RemoveSession { session: one } => {
+            *one == session
+        }
+        _ => false,
     }
 }
 
@@ -160,9 +203,30 @@ impl Keep {
         Ok(())
     }
 
-    /// Takes a wish.
-    pub fn ask(&mut self, load: Load) {
-        self.loads.push_back(load);
+    /// Takes a wish: what is asked for is as it is now, since no commit is under way.
+    ///
+    /// # Errors
+    /// The shard must not ask now, or the real store has something else.
+    pub fn ask(&mut self, load: Load) -> Result<()> {
+        ensure!(self.under_way.is_none(), "a queue is read behind a commit");
+        let Load {
+            session,
+            after,
+            messages_max,
+            bytes_max,
+        } = load;
+        let messages = self.latest.load(session.0, after, messages_max, bytes_max);
+        if let Some(real) = &self.real {
+            let found = real
+                .store
+                .load_queue(session, after, messages_max, bytes_max)?;
+            ensure!(
+                format!("{found:?}") == format!("{messages:?}"),
+                "the store reads another part of a queue than it should"
+            );
+        }
+        self.loaded.push_back((session, messages));
+        Ok(())
     }
 
     /// Whether a commit is under way.
@@ -170,20 +234,62 @@ impl Keep {
         self.under_way.is_some()
     }
 
-    /// The commit under way gets durable.
+    /// Since when the disk is full, if it is.
+    pub fn full_since(&self) -> Option<Time> {
+        self.full_since
+    }
+
+    /// Whether the shard has been told that the store cannot write.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    /// The disk is full from now on: after a few more writes, if the real store is on it.
+    pub fn fill(&mut self, now: Time, writes: u64) {
+        if self.full_since.is_none() {
+            self.full_since = Some(now);
+            if let Some(real) = &self.real {
+                real.disk.fill_after(Some(writes));
+            }
+        }
+    }
+
+    /// There is room again.
+    pub fn make_room(&mut self) {
+        self.full_since = None;
+        if let Some(real) = &self.real {
+            real.disk.fill_after(None);
+        }
+    }
+
+    /// The commit under way gets durable, or finds no room: as the worker of the storage crate
+    /// does it.
     ///
     /// # Errors
     /// The real store does not take it.
-    pub fn commit(&mut self) -> Result<Option<Event<'static>>> {
+    pub fn commit(&mut self) -> Result<Written> {
         let Some(commit) = self.under_way.take() else {
-            return Ok(None);
+            return Ok(Written::Nothing);
         };
-        if let Some(real) = &mut self.real {
-            real.store.apply(std::slice::from_ref(&commit))?;
+        let is_full = match &mut self.real {
+            None => self.full_since.is_some(),
+            Some(real) => match real.write(&commit) {
+                Ok(()) => false,
+                Err(error) if error.is_full() => true,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if is_full {
+            ensure!(self.full_since.is_some(), "the store found no room");
+            self.under_way = Some(commit);
+            let is_news = !std::mem::replace(&mut self.is_stalled, true);
+            return Ok(Written::Full { is_news });
         }
         self.note(&commit);
-        let sequence = commit.sequence;
-        Ok(Some(Event::Committed { sequence }))
+        Ok(Written::Durable {
+            sequence: commit.sequence,
+            was_stalled: std::mem::take(&mut self.is_stalled),
+        })
     }
 
     fn note(&mut self, commit: &Commit) {
@@ -192,16 +298,22 @@ impl Keep {
         self.durable.alive = Some(commit.at);
     }
 
-    /// Answers the oldest wish. The commit under way is in the answer.
+    /// Whether the oldest wish has to wait for room: what is to be written would change its
+    /// answer, or the file has to be opened anew.
+    pub fn is_load_delayed(&self) -> bool {
+        let Some((session, _)) = self.loaded.front() else {
+            return false;
+        };
+        let is_failed = |real: &Real| real.store.needs_reopening();
+        let waiting = self.under_way.iter().flat_map(|commit| &commit.changes);
+        self.is_stalled
+            && (self.real.as_ref().is_some_and(is_failed)
+                || waiting.into_iter().any(|change| touches(change, *session)))
+    }
+
+    /// Answers the oldest wish.
     pub fn load(&mut self) -> Option<Event<'static>> {
-        let load = self.loads.pop_front()?;
-        let messages: Vec<StoredQueued> = self.latest.load(
-            load.session.0,
-            load.after,
-            load.messages_max,
-            load.bytes_max,
-        );
-        let session = load.session;
+        let (session, messages) = self.loaded.pop_front()?;
         Some(Event::Loaded { session, messages })
     }
 
@@ -212,7 +324,7 @@ impl Keep {
     /// The real store cannot be opened again, or has something else.
     pub fn end(mut self, chance: &mut Chance) -> Result<Rest> {
         let commit = self.under_way.take();
-        let Some(mut real) = self.real.take() else {
+        let Some(real) = self.real.take() else {
             if let Some(commit) = commit.filter(|_| chance.percent(50)) {
                 self.note(&commit);
             }
@@ -221,19 +333,27 @@ impl Keep {
                 disk: None,
             });
         };
-        if commit.is_none() && chance.percent(50) {
-            real.store.close()?;
-            return Ok(Rest {
-                records: self.durable,
-                disk: Some(real.disk),
-            });
-        }
-        real.disk.fail_after(chance.below(OPERATIONS_MAX));
-        let is_done = match &commit {
-            Some(commit) => real.store.apply(std::slice::from_ref(commit)).is_ok(),
-            None => false,
-        };
         let Real { store, disk } = real;
+        let mut store = Some(store);
+        if commit.is_none() && chance.percent(50) {
+            let closed = store.take().map_or(Ok(()), Store::close);
+            match closed {
+                Ok(()) => {
+                    disk.fill_after(None);
+                    return Ok(Rest {
+                        records: self.durable,
+                        disk: Some(disk),
+                    });
+                }
+                Err(error) if error.is_full() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        disk.fail_after(chance.below(OPERATIONS_MAX));
+        let is_done = match (&commit, &mut store) {
+            (Some(commit), Some(store)) => store.apply(std::slice::from_ref(commit)).is_ok(),
+            _ => false,
+        };
         disk.fail_after(chance.pick(&[0, 0, 0, 3, 20]));
         drop(store);
         let disk = disk.after_power_loss(chance);

@@ -4,6 +4,7 @@
 //! its answer it cannot know whether the broker has acted; there it allows both. So a fault that
 //! it reports is one, whatever happened inside.
 
+use crate::full::Stalls;
 use crate::wire::Wish;
 use mqtt_v5_codec::{QoS, RetainHandling, Share, SubscriptionOptions, split_share};
 use shard::Time;
@@ -143,6 +144,8 @@ pub struct Ledger {
     pub(crate) retained: BTreeMap<String, Vec<MessageId>>,
     /// The steps at which the process ended.
     pub(crate) crashes: Vec<u64>,
+    /// When stores could not write.
+    pub stalls: Stalls,
 }
 
 /// Whether a topic filter matches a topic name; the plain reading of 4.7.
@@ -238,6 +241,13 @@ impl Ledger {
     /// How often the process has ended since a step.
     pub(crate) fn crashes_since(&self, step: u64) -> u32 {
         self.crashes.iter().filter(|crash| **crash >= step).count() as u32
+    }
+
+    /// The step at which a client sent the first of its messages that is not acknowledged.
+    pub(crate) fn unacked_since(&self, client: usize) -> Option<u64> {
+        let own = self.messages.iter().filter(|one| one.publisher == client);
+        let unacked = own.filter(|one| one.acked.is_none() && one.qos > QoS::AtMostOnce);
+        unacked.map(|one| one.sent.step).min()
     }
 
     /// For so many clients.

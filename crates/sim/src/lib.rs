@@ -9,6 +9,7 @@ pub mod crash;
 pub mod delivery;
 pub mod disk;
 pub mod driver;
+pub mod full;
 pub mod helpers;
 pub mod history;
 pub mod keep;
@@ -29,11 +30,24 @@ pub use history::Recording;
 pub use plan::Options;
 pub use run::{Failure, Outcome, run};
 
-/// The seeds that once failed, from `seeds.txt`: one per line, what follows `#` is for people.
-pub fn kept_seeds() -> Vec<u64> {
+/// The seeds that once failed, and how they were run, from `seeds.txt`: one per line, what follows
+/// `#` is for people.
+pub fn kept_seeds() -> Vec<(u64, Options)> {
     let lines = include_str!("../seeds.txt").lines();
-    let numbers = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
-    numbers.filter_map(|number| number.parse().ok()).collect()
+    let lines = lines.map(|line| line.split('#').next().unwrap_or_default());
+    let seeds = lines.filter_map(|line| {
+        let (seed, flags) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        let has = |flag| flags.split_whitespace().any(|one| one == flag);
+        let options = Options {
+            is_power_loss: has("--power-loss"),
+            is_full_disk: has("--full-disk"),
+            is_interval: has("--interval"),
+            is_spilling: has("--spill"),
+            ..Options::default()
+        };
+        Some((seed.parse().ok()?, options))
+    });
+    seeds.collect()
 }
 
 /// Makes a panic within a run, such as a broken invariant of a shard, tell its seed. Where the

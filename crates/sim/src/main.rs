@@ -29,6 +29,15 @@ struct Arguments {
     /// Without stores and crashes, whatever the seeds say.
     #[arg(long)]
     memory: bool,
+    /// In all that keep anything disks fill up.
+    #[arg(long)]
+    full_disk: bool,
+    /// All that keep anything promise it only within the interval.
+    #[arg(long)]
+    interval: bool,
+    /// In all that keep anything memory holds only the beginning of a queue.
+    #[arg(long)]
+    spill: bool,
     /// Leave out the kept seeds.
     #[arg(long)]
     no_kept: bool,
@@ -41,6 +50,9 @@ fn main() -> ExitCode {
         steps: arguments.steps,
         is_memory: arguments.memory,
         is_power_loss: arguments.power_loss,
+        is_full_disk: arguments.full_disk,
+        is_interval: arguments.interval,
+        is_spilling: arguments.spill,
     };
     report_panics(options);
     if let Some(seed) = arguments.seed {
@@ -56,10 +68,11 @@ fn main() -> ExitCode {
         kept_seeds()
     };
     let new = arguments.first..arguments.first + arguments.seeds;
+    let new = new.map(|seed| (seed, options));
     let (mut steps, mut messages, mut packets) = (0, 0, 0);
     let start = Instant::now();
     let count = kept.len() as u64 + arguments.seeds;
-    for seed in kept.into_iter().chain(new) {
+    for (seed, options) in kept.into_iter().chain(new) {
         let Some(outcome) = attempt(seed, &options, Recording::Off) else {
             return ExitCode::FAILURE;
         };

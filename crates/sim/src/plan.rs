@@ -14,6 +14,12 @@ pub struct Options {
     pub is_power_loss: bool,
     /// Nothing is kept, whatever the seed says.
     pub is_memory: bool,
+    /// In every seed that keeps anything disks fill up now and then.
+    pub is_full_disk: bool,
+    /// Every seed that keeps anything promises it only within the interval.
+    pub is_interval: bool,
+    /// In every seed that keeps anything memory holds only the beginning of a queue.
+    pub is_spilling: bool,
 }
 
 impl Options {
@@ -21,13 +27,17 @@ impl Options {
     pub fn flags(&self) -> String {
         let shards = self.shards.map(|shards| format!(" --shards {shards}"));
         let steps = self.steps.map(|steps| format!(" --steps {steps}"));
-        let memory = if self.is_memory { " --memory" } else { "" };
-        let power_loss = if self.is_power_loss {
-            " --power-loss"
-        } else {
-            ""
-        };
-        shards.unwrap_or_default() + &steps.unwrap_or_default() + memory + power_loss
+        let mut flags = shards.unwrap_or_default() + &steps.unwrap_or_default();
+        for (is_on, flag) in [
+            (self.is_memory, " --memory"),
+            (self.is_power_loss, " --power-loss"),
+            (self.is_full_disk, " --full-disk"),
+            (self.is_interval, " --interval"),
+            (self.is_spilling, " --spill"),
+        ] {
+            flags += if is_on { flag } else { "" };
+        }
+        flags
     }
 }
 
@@ -76,6 +86,8 @@ pub struct Plan {
     pub crash_steps: Option<u64>,
     /// A planned stop and start comes once in so many steps; `None`: never.
     pub stop_steps: Option<u64>,
+    /// A disk fills up once in so many steps; `None`: never.
+    pub full_steps: Option<u64>,
     /// The number of shards may be another after a restart.
     pub has_reshards: bool,
     /// The real store is there beside its model, on a disk that loses power.
@@ -117,6 +129,7 @@ impl Plan {
             commit_us: 0,
             crash_steps: None,
             stop_steps: None,
+            full_steps: None,
             has_reshards: false,
             has_disks: false,
         };
@@ -124,6 +137,8 @@ impl Plan {
         let mut own = Chance::new(seed ^ 0x6475_7261_626C_6521);
         if !options.is_memory && !own.one_in(3) {
             plan.make_durable(options, &mut own);
+            // The same again, so that what was there before stays as it was.
+            plan.make_harder(options, &mut Chance::new(seed ^ 0x6861_7264_6572_2121));
         }
         plan
     }
@@ -136,7 +151,14 @@ impl Plan {
     /// Whether a message to this topic is promised to be durable when it is acknowledged.
     pub fn promises(&self, topic: &str) -> bool {
         let mut prefixes = self.durability.prefixes.iter();
-        !prefixes.any(|(prefix, _)| topic.starts_with(&**prefix))
+        let prefix = prefixes.find(|(prefix, _)| topic.starts_with(&**prefix));
+        let mode = prefix.map_or(self.durability.mode, |(_, mode)| *mode);
+        mode == DurabilityMode::Commit
+    }
+
+    /// Whether sessions and subscriptions are promised to be durable when they are acknowledged.
+    pub fn promises_sessions(&self) -> bool {
+        self.durability.mode == DurabilityMode::Commit
     }
 
     fn make_durable(&mut self, options: &Options, chance: &mut Chance) {
@@ -154,6 +176,17 @@ impl Plan {
         self.stop_steps = chance.pick(&[None, None, Some(4_000)]);
         self.has_reshards = options.shards.is_none() && chance.percent(40);
         self.has_disks = chance.one_in(12) || options.is_power_loss;
+    }
+
+    fn make_harder(&mut self, options: &Options, chance: &mut Chance) {
+        let steps = chance.pick(&[300, 1_000, 4_000]);
+        let is_full = chance.one_in(5) || options.is_full_disk;
+        self.full_steps = is_full.then_some(steps);
+        let (messages, bytes) = (chance.pick(&[1, 2, 6]), chance.pick(&[150, 1_000, 20_000]));
+        if chance.one_in(5) || options.is_spilling {
+            self.limits.queue_memory_messages = messages;
+            self.limits.queue_memory_bytes = bytes;
+        }
     }
 }
 

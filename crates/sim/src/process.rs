@@ -65,8 +65,11 @@ impl World {
         let commits = Span(2 * self.plan.commit_us);
         let window = Span(interval.0 + commits.0 + LATENESS.0);
         let mut sure = self.now - window;
-        // While the machine sleeps nothing is written.
-        for (from, to) in self.jumps.iter().rev() {
+        // While the machine sleeps nothing is written, nor while a disk is full.
+        let full = self.full_since().map(|since| (since, self.now));
+        let mut unwritten: Vec<(Time, Time)> = self.unwritten.iter().copied().chain(full).collect();
+        unwritten.sort_by_key(|(_, to)| *to);
+        for (from, to) in unwritten.iter().rev() {
             if *to >= sure {
                 sure = sure.min(*from - window);
             }
@@ -134,6 +137,7 @@ impl World {
             self.plan.shards = self.chance.between(1, 4) as u16;
         }
         let shards = self.plan.shards;
+        self.fulls = vec![None; usize::from(shards)];
         let mut kept = std::mem::take(&mut self.kept);
         if kept.len() != usize::from(shards) {
             let placement = Placement::new(shards, self.plan.placement_seed);

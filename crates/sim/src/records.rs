@@ -242,10 +242,10 @@ impl Records {
             .range((session, after + 1)..=(session, u64::MAX));
         for (_, queued) in rows.take(messages_max as usize) {
             bytes += queued.message.as_ref().map_or(0, |message| message.bytes());
-            if !loaded.is_empty() && bytes > bytes_max as usize {
+            loaded.push(queued.clone());
+            if bytes >= bytes_max as usize {
                 break;
             }
-            loaded.push(queued.clone());
         }
         loaded
     }

@@ -1,6 +1,7 @@
 //! What must have arrived once everything has come to rest.
 
-use crate::ledger::{Account, Group, Ledger, Message, MessageId, Subscription, fits};
+use crate::ledger::{Account, Group, Ledger, Message, MessageId, Subscription, fits, matches};
+use crate::plan::Plan;
 use anyhow::{Result, bail, ensure};
 use mqtt_v5_codec::QoS;
 
@@ -111,18 +112,65 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether a message must be kept for somebody, and whether it may have to be. `is_kept` says
+    /// whose sessions are.
+    pub(crate) fn needs_disk(
+        &self,
+        number: MessageId,
+        plan: &Plan,
+        is_kept: &dyn Fn(usize) -> bool,
+    ) -> (bool, bool) {
+        let message = &self.messages[number];
+        // A vandal may have a session that is kept, and any subscription.
+        let (mut must, mut may) = (false, plan.vandals > 0);
+        for (client, account) in self.accounts.iter().enumerate() {
+            for subscription in account.subscriptions.values() {
+                let is_match = matches(&subscription.filter, &message.topic);
+                may |= is_match && (is_kept(client) || subscription.group.is_some());
+                must |= is_kept(client)
+                    && subscription.group.is_none()
+                    && subscription.is_certain_since(message.sent.step)
+                    && subscription.lets_pass(message, client)
+                    && subscription.qos_min() > QoS::AtMostOnce;
+            }
+        }
+        let is_promised = plan.promises(&message.topic);
+        (must && is_promised, may && is_promised)
+    }
+
     /// A message sent in a kind world has reached every subscriber, at any quality.
     ///
     /// # Errors
     /// It has not.
     pub fn check_everywhere(&self, number: MessageId) -> Result<()> {
+        self.check_present(number, &|_| true)
+    }
+
+    /// Whether a group may have been offered a message.
+    pub(crate) fn is_shared(&self, number: MessageId) -> bool {
+        let topic = &self.messages[number].topic;
+        let accounts = self.accounts.iter();
+        let mut all = accounts.flat_map(|account| account.subscriptions.values());
+        all.any(|one| one.group.is_some() && matches(&one.filter, topic))
+    }
+
+    /// A message has reached those of its subscribers that are there.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(crate) fn check_present(
+        &self,
+        number: MessageId,
+        is_there: &dyn Fn(usize) -> bool,
+    ) -> Result<()> {
         let message = &self.messages[number];
         for (client, account) in self.accounts.iter().enumerate() {
             let has = account
                 .seen
                 .get(&number)
                 .is_some_and(|seen| seen.live + seen.unclear > 0);
-            let is_due = fits(message, account.packet_max)
+            let is_due = is_there(client)
+                && fits(message, account.packet_max)
                 && account.subscriptions.values().any(|subscription| {
                     subscription.group.is_none()
                         && subscription.is_certain_since(message.sent.step)

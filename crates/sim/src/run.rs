@@ -4,6 +4,7 @@
 use crate::chance::Chance;
 use crate::checker::Checker;
 use crate::client::{Character, Client, State};
+use crate::full::{Published, check_on_full_disk};
 use crate::history::Recording;
 use crate::ledger::MessageId;
 use crate::link::{Leave, LinkId};
@@ -45,6 +46,9 @@ pub struct Failure {
 const REST_STEPS_MAX: u64 = 400_000;
 /// What a kind world waits for delayed wills and for expiry.
 const REST_AT_LEAST: Span = Span::from_s(30);
+
+/// A shard commits at least so often, and hears then that its store cannot write.
+const NOTICED: Span = Span::from_s(15);
 
 thread_local! {
     static CURRENT: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
@@ -141,6 +145,9 @@ impl Run {
             self.come_to_rest(REST_AT_LEAST)
                 .context("after a crash at rest")?;
         }
+        if self.world.plan.full_steps.is_some() && !self.world.plan.is_tiny {
+            self.full_disk().context("on a full disk")?;
+        }
         self.last_round().context("in the last round")?;
         if self.world.plan.seed.is_multiple_of(2) {
             self.stop().context("while stopping")?;
@@ -166,6 +173,13 @@ impl Run {
                 self.world.jump(seconds * 1_000_000);
             }
             self.end_process()?;
+            let world = &mut self.world;
+            let is_open = world.has_process() && !self.checker.is_stopping;
+            if let (Some(n), true) = (world.plan.full_steps, is_open)
+                && world.chance.one_in(n)
+            {
+                world.fill_disks();
+            }
             if !self.step()? {
                 break;
             }
@@ -189,6 +203,7 @@ impl Run {
         let is_stopping = self.checker.is_stopping;
         if world.is_up()
             && !is_stopping
+            && world.full_since().is_none()
             && world
                 .plan
                 .stop_steps
@@ -288,6 +303,14 @@ impl Run {
                 self.checker.on_up(self.world.now);
                 Ok(())
             }
+            Note::Stalled(_) => {
+                self.checker.ledger.stalls.begin();
+                Ok(())
+            }
+            Note::Resumed(_) => {
+                self.checker.ledger.stalls.end(self.world.step);
+                Ok(())
+            }
         }
     }
 
@@ -297,6 +320,7 @@ impl Run {
         world.say(format_args!("the world turns kind"));
         world.is_calm = true;
         world.hurry_start();
+        world.make_room();
         world.reset_vanished();
         let present: Vec<Option<LinkId>> = self.clients.iter().map(|one| one.link).collect();
         for index in 0..world.links.len() {
@@ -340,6 +364,50 @@ impl Run {
         }
         let dropped = self.world.dropped();
         self.checker.check_rest(self.world.now, dropped)?;
+        Ok(())
+    }
+
+    /// All disks are full, and everybody publishes: what cannot be kept is refused, the rest goes
+    /// on. Then there is room, or the process ends.
+    fn full_disk(&mut self) -> Result<()> {
+        self.world.forget_room();
+        self.world.fill_all();
+        self.pass(NOTICED)?;
+        ensure!(
+            self.world.are_all_stalled(),
+            "a shard has not been told that its store cannot write"
+        );
+        let mut published: Vec<Published> = Vec::new();
+        for client in &mut self.clients {
+            let Some(link) = client.link.filter(|_| client.state == State::Online) else {
+                continue;
+            };
+            let mut numbers = Vec::new();
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                let topic = self.pool.some_topic(&mut self.world.chance);
+                numbers.extend(client.publish(&mut self.world, &mut self.checker, topic, qos));
+            }
+            published.push((link, numbers));
+        }
+        self.pass(Span::from_s(2))?;
+        check_on_full_disk(&self.checker, &self.clients, &published, &self.world.plan)?;
+        match self.world.plan.seed.is_multiple_of(3) && self.world.plan.crash_steps.is_some() {
+            true => self.crash()?,
+            false => self.world.make_room(),
+        }
+        self.come_to_rest(REST_AT_LEAST)
+    }
+
+    /// Lets some time pass.
+    fn pass(&mut self, span: Span) -> Result<()> {
+        let until = self.world.now + span;
+        let last_step = self.world.step + REST_STEPS_MAX;
+        while self.world.now < until {
+            ensure!(self.world.step < last_step, "time does not pass");
+            if !self.step()? {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -68,6 +68,8 @@ pub enum What {
     Computed(ShardId),
     /// A shard is given messages of a queue.
     Loaded(ShardId),
+    /// There is room on all disks again.
+    Room,
     /// The process starts again.
     Start,
     /// A client's wish; `turn` is the number of its connection, so that old wishes are ignored.
@@ -100,6 +102,10 @@ pub enum Note {
     Stopped(ShardId),
     /// All shards have recovered.
     Up,
+    /// A shard was told that its store cannot write.
+    Stalled(ShardId),
+    /// And that it can again.
+    Resumed(ShardId),
 }
 
 /// The world.
@@ -135,8 +141,10 @@ pub struct World {
     pub(crate) begun: usize,
     /// When shards were last told to stop.
     pub(crate) stopped_at: Time,
-    /// Times that were skipped.
-    pub(crate) jumps: Vec<(Time, Time)>,
+    /// Times in which nothing was written: they were skipped, or a disk was full.
+    pub(crate) unwritten: Vec<(Time, Time)>,
+    /// Since when the disk of each shard has been full, the last time.
+    pub(crate) fulls: Vec<Option<Time>>,
     /// Entries in the queue that are not merely somebody's clock.
     pub(crate) under_way: usize,
 }
@@ -146,6 +154,7 @@ fn is_work(what: What) -> bool {
     !matches!(
         what,
         What::Tick(_)
+            | What::Room
             | What::Wake {
                 wake: Wake::Act | Wake::Ping,
                 ..
@@ -188,7 +197,8 @@ impl World {
             dropped_before: 0,
             begun: 0,
             stopped_at: EPOCH,
-            jumps: Vec::new(),
+            unwritten: Vec::new(),
+            fulls: Vec::new(),
             under_way: 0,
         };
         if is_durable {
@@ -205,6 +215,11 @@ impl World {
             self.under_way -= 1;
             self.schedule(1, What::Start);
         }
+    }
+
+    /// Nobody makes room any more who was about to.
+    pub(crate) fn forget_room(&mut self) {
+        self.queue.retain(|entry| entry.0.3 != What::Room);
     }
 
     /// What a process had to do goes with it.
@@ -268,9 +283,10 @@ impl World {
             } => self.take_frames(ring, Lane::Reply)?,
             What::Turn(shard) => self.turn_lanes(shard)?,
             What::Tick(shard) => self.tick(shard)?,
-            What::Committed(shard) => self.tell(shard, true)?,
+            What::Committed(shard) => self.write_commit(shard)?,
             What::Computed(shard) => self.compute(shard)?,
-            What::Loaded(shard) => self.tell(shard, false)?,
+            What::Loaded(shard) => self.give_loaded(shard)?,
+            What::Room => self.make_room(),
             What::Start => self.start()?,
             What::Wake { client, wake, turn } => return Ok(Some(Some((client, wake, turn)))),
         }
@@ -304,7 +320,7 @@ impl World {
     pub fn jump(&mut self, microseconds: u64) {
         let from = self.now;
         self.now = Time(self.now.0 + microseconds);
-        self.jumps.push((from, self.now));
+        self.unwritten.push((from, self.now));
         self.say(format_args!("time jumps by {} s", microseconds / 1_000_000));
     }
 }

@@ -4,12 +4,17 @@ use sim::{Options, Outcome, Recording, kept_seeds, report_panics, run};
 
 /// Runs a seed; a failure tells how to repeat it.
 fn check(seed: u64) -> Outcome {
-    let options = Options::default();
-    match run(seed, &options, Recording::Off) {
+    check_with(seed, &Options::default())
+}
+
+fn check_with(seed: u64, options: &Options) -> Outcome {
+    match run(seed, options, Recording::Off) {
         Ok(outcome) => outcome,
         Err(failure) => panic!(
-            "seed {seed}, step {}: {:#}\nto see it: cargo run --release -p sim -- --seed {seed}",
-            failure.step, failure.error
+            "seed {seed}, step {}: {:#}\nto see it: cargo run --release -p sim -- --seed {seed}{}",
+            failure.step,
+            failure.error,
+            options.flags()
         ),
     }
 }
@@ -28,8 +33,8 @@ fn the_first_seeds_break_no_rule() {
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    kept_seeds().into_iter().for_each(|seed| {
-        check(seed);
+    kept_seeds().iter().for_each(|(seed, options)| {
+        check_with(*seed, options);
     });
 }
 
