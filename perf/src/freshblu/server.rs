@@ -77,8 +77,10 @@ fn start_in(server: Server, places: &Places, directory: PathBuf) -> Result<Runni
         Server::Freshblu => freshblu(places, &directory, ports),
     };
     command
-        // Both understand these; without a limit, since one device asks for all.
+        // Without limits, since one device asks for all, from one address. Both understand the
+        // first, FreshBlu has no such limit as the second.
         .env("FRESHBLU_RATE_LIMIT", "1000000000")
+        .env("MESHRING_REGISTRATION_LIMIT", "1000000000")
         .env("MESHRING_REGISTRATION_LIMIT", "1000000000")
         .env("RUST_LOG", "warn")
         .current_dir(&directory)
