@@ -233,7 +233,7 @@ fn several_devices_can_be_kept_side_by_side() {
     folder.json(&["register", "--no-save"]);
     assert!(kept("second.json") && kept("third.json"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-    let forced = folder.json(&["register", "--force"]);
+    let forced = folder.json(&["register", "--force", "--save"]);
     assert_eq!(folder.json(&["whoami"])["uuid"], forced["uuid"]);
 }
 

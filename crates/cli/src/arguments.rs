@@ -147,7 +147,7 @@ pub struct RegisterArguments {
     pub kind: Option<String>,
     /// Where uuid, token and server are kept [default: --config, or meshring.json]
     #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
+    pub save: Option<Option<PathBuf>>,
     /// Keep them nowhere
     #[arg(long, conflicts_with = "save")]
     pub no_save: bool,

@@ -50,7 +50,9 @@ impl RegisterArguments {
         if self.no_save {
             return None;
         }
-        let chosen = self.save.as_deref().or(self.config());
+        // `--save` without a name is what happens anyway.
+        let named = self.save.as_ref().and_then(Option::as_deref);
+        let chosen = named.or(self.config());
         Some(chosen.unwrap_or(Path::new(FILES[0])))
     }
 }
