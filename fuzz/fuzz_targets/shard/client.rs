@@ -143,6 +143,10 @@ impl Client {
                 .position(|four| four == b"\r\n\r\n");
             let Some(end) = end else { return };
             let head: Vec<u8> = self.received.drain(..end + 4).collect();
+            if head.starts_with(b"HTTP/1.1 408 ") {
+                self.is_opaque = true; // Its handshake has not come in time.
+                return;
+            }
             assert!(head.starts_with(b"HTTP/1.1 101 "), "the handshake is sound");
             self.has_switched = true;
         }

@@ -25,6 +25,23 @@ const STEPS_MAX: usize = 400;
 /// Bursts of one history, for the same reason.
 const BURSTS_MAX: usize = 6;
 
+/// Requests of the HTTP interface, and parts of them.
+const REQUESTS: [&[u8]; 12] = [
+    b"GET /status HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"HEAD /metrics HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    b"POST /devices HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+    b"POST /devices HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"2\r\n{}\r\n0\r\n\r\n",
+    b"POST /devices HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 9\r\n\r\n",
+    b"GET /subscribe HTTP/1.1\r\nHost: h\r\n",
+    b"skynet_auth_uuid: 07070707-0707-0707-0707-070707070707\r\nskynet_auth_token: x\r\n",
+    b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    b"Expect: 100-continue\r\n",
+    b"\r\n",
+];
+
 fuzz_target!(|data: &[u8]| {
     let [circumstances, history @ ..] = data else {
         return;
@@ -199,7 +216,7 @@ fn acknowledge(world: &mut World, client: usize, program: &mut Program<'_>) -> V
     acks.collect::<Vec<_>>().concat()
 }
 
-/// Bytes that may mean nothing, in WebSocket frames or below them.
+/// Bytes that may mean nothing, in WebSocket frames or below them, or requests of HTTP.
 fn raw(world: &mut World, client: usize, program: &mut Program<'_>) {
     let a = program.byte();
     let bytes = program.take(usize::from(a & 31) + 1);
@@ -209,6 +226,11 @@ fn raw(world: &mut World, client: usize, program: &mut Program<'_>) {
         // Instead of the handshake, if that has not been read.
         if a & 0x40 != 0 {
             state.up.clear();
+        }
+        if a & 0x80 != 0 {
+            for at in bytes {
+                state.send_raw(REQUESTS[usize::from(*at) % REQUESTS.len()]);
+            }
         }
         state.send_raw(bytes);
     } else {
