@@ -41,7 +41,6 @@ pub fn kept_seeds() -> Vec<(u64, Options)> {
         let options = Options {
             is_power_loss: has("--power-loss"),
             is_full_disk: has("--full-disk"),
-            is_interval: has("--interval"),
             is_spilling: has("--spill"),
             ..Options::default()
         };

@@ -32,9 +32,6 @@ struct Arguments {
     /// In all that keep anything disks fill up.
     #[arg(long)]
     full_disk: bool,
-    /// All that keep anything promise it only within the interval.
-    #[arg(long)]
-    interval: bool,
     /// In all that keep anything memory holds only the beginning of a queue.
     #[arg(long)]
     spill: bool,
@@ -51,7 +48,6 @@ fn main() -> ExitCode {
         is_memory: arguments.memory,
         is_power_loss: arguments.power_loss,
         is_full_disk: arguments.full_disk,
-        is_interval: arguments.interval,
         is_spilling: arguments.spill,
     };
     report_panics(options);

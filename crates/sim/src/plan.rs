@@ -16,8 +16,6 @@ pub struct Options {
     pub is_memory: bool,
     /// In every seed that keeps anything disks fill up now and then.
     pub is_full_disk: bool,
-    /// Every seed that keeps anything promises it only within the interval.
-    pub is_interval: bool,
     /// In every seed that keeps anything memory holds only the beginning of a queue.
     pub is_spilling: bool,
 }
@@ -32,7 +30,6 @@ impl Options {
             (self.is_memory, " --memory"),
             (self.is_power_loss, " --power-loss"),
             (self.is_full_disk, " --full-disk"),
-            (self.is_interval, " --interval"),
             (self.is_spilling, " --spill"),
         ] {
             flags += if is_on { flag } else { "" };

@@ -42,6 +42,8 @@ const MIB: f64 = 1_048_576.0;
 enum Content {
     Retained,
     Sessions,
+    /// Both in one directory: so many retained messages, and a tenth as many sessions.
+    Both,
 }
 
 impl Content {
@@ -49,6 +51,7 @@ impl Content {
         match self {
             Content::Retained => "retained messages",
             Content::Sessions => "sessions",
+            Content::Both => "retained messages and a tenth as many sessions",
         }
     }
 }
@@ -68,9 +71,9 @@ pub fn recovery(kind: Kind, places: &Places, options: &Options) -> Result<Outcom
     outcome.parameter("payload bytes", options.payload(64));
     outcome.parameter("filters per session", FILTERS);
     for &shards in shards {
-        for content in [Content::Retained, Content::Sessions] {
+        for content in [Content::Retained, Content::Sessions, Content::Both] {
             let full = match content {
-                Content::Retained => options.count.unwrap_or(RETAINED),
+                Content::Retained | Content::Both => options.count.unwrap_or(RETAINED),
                 Content::Sessions => options.count.unwrap_or(RETAINED) * SESSIONS / RETAINED,
             };
             for count in [full / 10, full] {
@@ -110,10 +113,15 @@ fn one(
 ) -> Result<()> {
     let mut running = brokers::start(kind, places, options.version())?;
     let began = Instant::now();
-    match content {
-        Content::Retained => retained::fill(&mut bench(&running, options), count)?,
-        Content::Sessions => fill_sessions(&running, options, count)?,
+    let sessions = match content {
+        Content::Retained => 0,
+        Content::Sessions => count,
+        Content::Both => count * SESSIONS / RETAINED,
+    };
+    if content != Content::Sessions {
+        retained::fill(&mut bench(&running, options), count)?;
     }
+    fill_sessions(&running, options, sessions)?;
     let filled = began.elapsed();
     wait_until_written(&running)?;
     let (mut seconds, mut peaks, mut steadies) = (Vec::new(), Vec::new(), Vec::new());
@@ -126,9 +134,10 @@ fn one(
     }
     let file = directory_bytes(running.directory())? as f64 / MIB;
     let found = match content {
-        Content::Retained => retained::missing(&mut bench(&running, options), count)?,
-        Content::Sessions => resumed(&running, options, count)?,
+        Content::Sessions => None,
+        _ => retained::missing(&mut bench(&running, options), count)?,
     };
+    let found = found.or(resumed(&running, options, sessions)?);
     eprintln!(
         "  recovery {}: {what}: starts {seconds:.2?} s, peaks {peaks:.0?}, steady {steadies:.0?}, \
          file {file:.0} MiB, filled in {filled:.1?}",
