@@ -25,12 +25,12 @@ pub enum WsEvent {
         /// Whether this piece is the message's last.
         is_final: bool,
     },
-    /// A ping; its payload goes back in a pong ([`write_pong`]).
+    /// A ping; its payload goes back in a pong ([`crate::write_pong`]).
     Ping(Vec<u8>),
     /// A pong.
     Pong,
     /// The peer closes, with its code if it gave one. Nothing that follows is read; the close is
-    /// to be answered with [`write_close`] and the connection closed.
+    /// to be answered with [`crate::write_close`] and the connection closed.
     Close(Option<u16>),
 }
 
