@@ -7,7 +7,8 @@ mod support;
 
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use support::kept::{files, serve};
 use support::raw::{Raw, packet};
@@ -105,6 +106,19 @@ fn is_let_in(mqtt: SocketAddr, uuid: &str, token: &str) -> bool {
     connack.body[1] == 0
 }
 
+/// The status of the answer when the lamp, which shows one token, revokes one.
+fn revoke(http: SocketAddr, shown: &str, revoked: &str) -> u16 {
+    let mut stream = TcpStream::connect(http).unwrap();
+    let head = format!(
+        "DELETE /devices/{LAMP}/tokens/{revoked} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+         X-Meshblu-UUID: {LAMP}\r\nX-Meshblu-Token: {shown}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -151,6 +165,11 @@ fn devices_log_in_with_the_tokens_that_they_have() {
             assert!(!is_let_in(broker.mqtt, LAMP, "lamp-expired"));
             assert!(!is_let_in(broker.mqtt, LAMP, "switch-token"));
             assert!(!is_let_in(broker.mqtt, LAMP, ""));
+        }
+        if shards == "1" {
+            assert_eq!(revoke(broker.http, "lamp-token", "lamp-session"), 200);
+            assert!(!is_let_in(broker.mqtt, LAMP, "lamp-session"));
+            assert_eq!(revoke(broker.http, "lamp-token", "lamp-session"), 404);
         }
         let (code, _, stderr) = import(&file, &data, &[]);
         assert_eq!(code, 1);

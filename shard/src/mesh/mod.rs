@@ -84,6 +84,15 @@ pub(crate) enum Computing {
         /// The connection to attach if one fits.
         live: Option<live::Live>,
     },
+    /// The same for a token that is to be revoked.
+    Revoke {
+        /// Who asked.
+        asker: Asker,
+        /// Of which device.
+        device: DeviceId,
+        /// Which tokens the hashes are of.
+        tokens: Vec<u64>,
+    },
     /// A webhook is called; the token made for the call ends with it.
     Call {
         /// Whose, and which.

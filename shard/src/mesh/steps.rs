@@ -30,6 +30,11 @@ impl Shard {
                 proof,
                 live,
             } => return self.verify(asker, device, proof, Some(live), effects),
+            Ask::RevokeToken {
+                device,
+                actor,
+                token,
+            } => return self.revoke(asker, (device, actor), token, effects),
             other => match self.step(other, effects) {
                 Ok((told, true)) => (told, self.durable.gate()),
                 // What it saw may not be durable yet: nothing is promised of that.
@@ -61,7 +66,9 @@ impl Shard {
     /// A step that needs no helper thread; whether what it did has to be durable before it is told.
     fn step(&mut self, ask: Ask, effects: &mut Effects) -> Result<(Told, bool)> {
         let asks = match ask {
-            Ask::Authenticate { .. } | Ask::Attach { .. } => unreachable!("verified elsewhere"),
+            Ask::Authenticate { .. } | Ask::Attach { .. } | Ask::RevokeToken { .. } => {
+                unreachable!("carried out elsewhere")
+            }
             Ask::Permit {
                 device,
                 actor,

@@ -108,6 +108,63 @@ impl Shard {
         Told::Attached { token, meshblu }
     }
 
+    /// Revokes the token of this text, at once or when a helper thread knows which it is.
+    pub(super) fn revoke(
+        &mut self,
+        asker: Asker,
+        (device, actor): (DeviceId, DeviceId),
+        secret: Box<str>,
+        effects: &mut Effects,
+    ) {
+        let told = match self.try_revoke(device, actor, &secret, effects) {
+            Ok(Ok(count)) => Told::Revoked { count },
+            Ok(Err(slow)) if self.mesh.computing.len() < self.config.limits.computes_max => {
+                let (tokens, hashes) = slow.into_iter().unzip();
+                let waiting = Computing::Revoke {
+                    asker,
+                    device,
+                    tokens,
+                };
+                return self.compute(waiting, Task::Verify { secret, hashes }, effects);
+            }
+            Ok(Err(_)) => Told::Refused(Refusal::Busy),
+            Err(refusal) => Told::Refused(refusal),
+        };
+        self.tell_asker(asker, told, self.durable.gate(), effects);
+    }
+
+    /// How many tokens have been revoked; `Err` with those that may be meant if none was.
+    #[allow(clippy::type_complexity, reason = "read in one place")]
+    fn try_revoke(
+        &mut self,
+        device: DeviceId,
+        actor: DeviceId,
+        secret: &str,
+        effects: &mut Effects,
+    ) -> Result<std::result::Result<usize, Vec<(u64, Box<str>)>>> {
+        self.configurable(device, actor)?;
+        self.can_keep()?;
+        let hash = keyed_hash(&self.config.mesh.pepper, device, secret);
+        let is_meant = |known: &Token| match &known.secret {
+            StoredSecret::Keyed(known) => known.matches(&hash),
+            StoredSecret::Bcrypt(_) => false,
+        };
+        let count = self.remove_tokens(device, is_meant, effects);
+        let entry = self.mesh.registry.find(device).ok_or(Refusal::NotFound)?;
+        let slow: Vec<_> = entry
+            .tokens
+            .iter()
+            .filter_map(|token| match &token.secret {
+                StoredSecret::Bcrypt(text) => Some((token.id, text.clone())),
+                StoredSecret::Keyed(_) => None,
+            })
+            .collect();
+        Ok(match count > 0 || slow.is_empty() {
+            true => Ok(count),
+            false => Err(slow),
+        })
+    }
+
     /// Gives work to a helper thread.
     pub(super) fn compute(&mut self, waiting: Computing, task: Task, effects: &mut Effects) {
         let (id, _) = self.mesh.computing.insert(waiting);
@@ -128,6 +185,24 @@ impl Shard {
                 if let Some((device, token)) = token {
                     self.remove_tokens(device, |known| known.id == token, effects);
                 }
+            }
+            Computing::Revoke {
+                asker,
+                device,
+                tokens,
+            } => {
+                let told = match outcome {
+                    Computed::Verified(Some(at)) => {
+                        let is_meant = |known: &Token| known.id == tokens[at];
+                        let count = self.remove_tokens(device, is_meant, effects);
+                        Told::Revoked { count }
+                    }
+                    Computed::Verified(None) | Computed::Called { .. } => {
+                        Told::Revoked { count: 0 }
+                    }
+                    Computed::Busy => Told::Refused(Refusal::Busy),
+                };
+                self.tell_asker(asker, told, self.durable.gate(), effects);
             }
             Computing::Verify {
                 asker,
@@ -181,18 +256,6 @@ impl Shard {
                     options: text.into(),
                 };
                 Ok((told, true))
-            }
-            Ask::RevokeToken {
-                device,
-                actor,
-                token,
-            } => {
-                self.configurable(device, actor)?;
-                self.can_keep()?;
-                let hash = keyed_hash(&self.config.mesh.pepper, device, &token);
-                let is_meant = |known: &Token| matches!(&known.secret, StoredSecret::Keyed(it) if it.matches(&hash));
-                let count = self.remove_tokens(device, is_meant, effects);
-                Ok((Told::Revoked { count }, true))
             }
             Ask::RevokeTokens { device, actor, tag } => {
                 self.configurable(device, actor)?;
