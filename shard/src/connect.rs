@@ -2,7 +2,7 @@
 
 use crate::connection::{AliasesOut, Stage};
 use crate::map::map_with_seed;
-use crate::mesh::mqtt::{Claim, claimed_device};
+use crate::mesh::mqtt::{Claim, Right, claimed_device};
 use crate::message::{MessageView, Publisher};
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
@@ -71,6 +71,14 @@ impl Shard {
             Claim::Nothing => None,
             Claim::Verified(device) => Some(device),
         };
+        if let Some(will) = &connect.will
+            && self.right_to_publish(id, will.topic) != Right::Ordinary
+        {
+            // What devices are told comes from the Meshblu API alone, and not when they vanish.
+            let detail = "the will's topic is a device's";
+            self.refuse(id, ReasonCode::NotAuthorized, detail, effects);
+            return Admission::Here;
+        }
         if !self.may_have(client_id, device) {
             let detail = "this client identifier is another device's";
             self.refuse(id, ReasonCode::NotAuthorized, detail, effects);
@@ -149,9 +157,8 @@ impl Shard {
             Anonymous::Loopback => is_loopback,
             Anonymous::Deny => false,
         };
-        if claimed_device(connect).is_some() {
-            return self.admit_will(connect); // If its token is right.
-        }
+        // A device is let in if its token is right, which is seen later.
+        let is_allowed = is_allowed || claimed_device(connect).is_some();
         if !is_allowed && connect.user_name.is_some() {
             return Err((BadUserNameOrPassword, "no such user"));
         }

@@ -121,16 +121,18 @@ impl Shard {
         let publisher = lazy.view.publisher;
         let sessions = &self.sessions;
         let is_private = publisher == Some(Publisher::MESH);
-        let device = is_private
-            .then(|| topic::device_uuid(lazy.view.topic))
-            .flatten()
-            .map(DeviceId);
+        let device = topic::device_uuid(lazy.view.topic).map(DeviceId);
         self.subscriptions.for_each_match(lazy.view.topic, |entry| {
             filters += usize::from(!entry.subscribers.is_empty());
             entry.subscribers.for_each(|session, grant| {
                 let recipient = Recipient { session, grant };
-                if is_private && sessions.at(session).device.as_deref() != device.as_ref() {
-                    return;
+                if device.is_some() {
+                    // A device hears nothing of another one's topics, and what it is told nobody
+                    // else.
+                    let of = sessions.at(session).device.as_deref();
+                    if of != device.as_ref() && (is_private || of.is_some()) {
+                        return;
+                    }
                 }
                 if !grant.options().no_local || !is_own(sessions, me, publisher, session) {
                     recipients.push(recipient);

@@ -478,6 +478,12 @@ impl Shard {
     }
 
     fn on_websocket_event(&mut self, id: ConnectionId, event: WsEvent, effects: &mut Effects) {
+        let now = self.now;
+        if let Some(connection) = self.connection_mut(id)
+            && connection.stage == Stage::Socket
+        {
+            connection.received_at = now; // A pong is a sign of life, too.
+        }
         match event {
             // [MQTT-6.0.0-1]
             WsEvent::Data { is_text, is_final } if self.is_socket(id) => {

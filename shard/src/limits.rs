@@ -69,8 +69,11 @@ pub struct Limits {
     pub devices_max: usize,
     /// Tokens of one device.
     pub tokens_max: usize,
-    /// Subscriptions to one device.
+    /// Subscriptions to one device, and of one device to those of one shard: they are told in one
+    /// step.
     pub device_subscriptions_max: usize,
+    /// Bytes of the documents of one shard.
+    pub device_bytes_max: usize,
     /// Seconds between two publications of `$SYS`; 0 switches them off.
     pub sys_interval_s: u32,
 }
@@ -118,7 +121,8 @@ impl Default for Limits {
             calls_max: 16_384,
             devices_max: 10_000_000,
             tokens_max: 1_000,
-            device_subscriptions_max: 1_000_000,
+            device_subscriptions_max: 10_000,
+            device_bytes_max: 8 << 30,
             sys_interval_s: 10,
         }
     }

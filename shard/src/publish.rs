@@ -321,7 +321,11 @@ impl Shard {
         let Some(connection) = self.connection(id) else {
             return;
         };
-        if receipt.reason == ReasonCode::QuotaExceeded && connection.version != Version::V5 {
+        let is_to_come_again = matches!(
+            receipt.reason,
+            ReasonCode::QuotaExceeded | ReasonCode::MessageRateTooHigh
+        );
+        if is_to_come_again && connection.version != Version::V5 {
             // 3.x cannot say no: the client must send it again. What is not acknowledged is.
             let detail = "a message cannot be kept for its subscribers";
             return self.disconnect(id, receipt.reason, detail, effects);

@@ -387,7 +387,10 @@ impl Shard {
                 continue;
             };
             match connection.stage {
-                Stage::Http => self.serve_http(id, effects),
+                Stage::Http => {
+                    self.serve_http(id, effects);
+                    self.hand_off(id, effects);
+                }
                 Stage::Socket => self.websocket_input(id, &[], effects),
                 Stage::AwaitConnect | Stage::Leaving(_) | Stage::Open(_) => {
                     let partial = std::mem::take(&mut connection.partial);

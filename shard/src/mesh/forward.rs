@@ -30,10 +30,16 @@ impl Shard {
         let Some(entry) = self.mesh.registry.find(device) else {
             return;
         };
+        let mut is_sent_on = false;
         for forwarder in entry.device.forwarders(kind.dotted()) {
             match forwarder {
                 Forwarder::Webhook(hook) => self.call_webhook(device, kind, &hook, event, effects),
-                Forwarder::Meshblu => self.send_to_itself(device, event, effects),
+                // One of several: each would be sent on by all of them again.
+                Forwarder::Meshblu if is_sent_on => {}
+                Forwarder::Meshblu => {
+                    is_sent_on = true;
+                    self.send_to_itself(device, event, effects);
+                }
             }
         }
     }

@@ -85,6 +85,7 @@ impl Shard {
 
     /// A connection of this shard is gone: the owner of its device need not tell it anything.
     pub(crate) fn forget_identity(&mut self, id: ConnectionId, effects: &mut Effects) {
+        self.mesh.revoked_early.remove(&id.index);
         let Some(identity) = self.mesh.identities.remove(&id.index) else {
             return;
         };
@@ -226,10 +227,30 @@ impl Shard {
 
     /// The token that a connection of this shard has shown is worth nothing any more.
     pub(crate) fn on_revoked(&mut self, id: ConnectionId, effects: &mut Effects) {
-        if self.connection(id).is_some() && self.mesh.identities.remove(&id.index).is_some() {
-            let why = "the token has been revoked";
-            self.end_connection(id, ReasonCode::NotAuthorized, why, effects);
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        if let Some(session) = connection.session() {
+            // Nobody speaks for the device any more.
+            self.sessions.at_mut(session.index).will = None;
         }
+        if self.mesh.identities.remove(&id.index).is_none() {
+            // The owner's yes is still on its way.
+            self.mesh.revoked_early.insert(id.index);
+            return;
+        }
+        let why = "the token has been revoked";
+        self.end_connection(id, ReasonCode::NotAuthorized, why, effects);
+    }
+
+    /// Notes what a connection has shown itself to be. Returns whether that still holds: its token
+    /// may have been revoked since the owner has seen it.
+    pub(super) fn identify(&mut self, id: ConnectionId, identity: Identity) -> bool {
+        if self.mesh.revoked_early.remove(&id.index) {
+            return false;
+        }
+        self.mesh.identities.insert(id.index, identity);
+        true
     }
 
     /// Closes a connection of a device with a reason that its protocol can carry.

@@ -21,6 +21,7 @@ use crate::connection::{Stage, WebSocket};
 use crate::shard::{Shard, pause};
 use crate::{ConnectionId, Effects};
 use http::{Body, BodyReader, BodyStream, Head, Response, Upgrade};
+use meshblu::Refusal;
 
 /// Bytes that may wait behind a request that is being served, beside what arrives at once.
 const PIPELINE_BYTES_MAX: usize = 64 * 1_024;
@@ -224,10 +225,16 @@ impl Shard {
             }
             return;
         };
-        if let Ok(Done::Listening { device, token, .. }) = outcome {
-            let identity = Identity::new(device, token, Transport::EventStream);
-            return self.begin_stream(id, framing, identity, effects);
-        }
+        let outcome = match outcome {
+            Ok(Done::Listening { device, token, .. }) => {
+                let identity = Identity::new(device, token, Transport::EventStream);
+                if self.identify(id, identity) {
+                    return self.begin_stream(id, framing, effects);
+                }
+                Err(Refusal::Unauthorized)
+            }
+            outcome => outcome,
+        };
         let answer = answers::answer(route, has_body, outcome, self.config.mesh.dialect);
         self.write_answer(id, framing, &answer, batch, effects);
         self.serve_next(id, effects);
@@ -370,19 +377,13 @@ impl Shard {
     }
 
     /// From now on a connection is told what happens to its device.
-    fn begin_stream(
-        &mut self,
-        id: ConnectionId,
-        framing: Framing,
-        mut identity: Identity,
-        effects: &mut Effects,
-    ) {
+    fn begin_stream(&mut self, id: ConnectionId, framing: Framing, effects: &mut Effects) {
         self.counters.http_requests += 1;
         let now_s = self.now.seconds();
         let out = effects.outbox(id);
         let stream = BodyStream::begin(out, http::EVENT_STREAM, framing.minor, now_s);
-        identity.stream = Some(stream);
-        self.mesh.identities.insert(id.index, identity);
+        let identity = self.mesh.identities.get_mut(&id.index);
+        identity.expect("just identified").stream = Some(stream);
         let connection = self.connection_mut(id).expect("the caller has seen it");
         let exchange = connection.exchange().expect("the caller has seen it");
         exchange.at = At::Streaming(stream);

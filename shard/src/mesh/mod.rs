@@ -36,7 +36,7 @@ pub(crate) mod socket;
 mod steps;
 mod tokens;
 
-use crate::map::{Map, map_with_seed};
+use crate::map::{Map, Set, map_with_seed, set_with_seed};
 use crate::slots::Slots;
 use crate::{Config, ConnectionId, DeviceId, Effects, Shard, Time};
 use ask::Asker;
@@ -62,6 +62,8 @@ pub(crate) struct Mesh {
     pub identities: Map<u32, Identity>,
     /// HTTP connections that are closed once this batch is durable: their last answer waits for it.
     pub closing: Vec<(u64, ConnectionId)>,
+    /// Connections whose token was revoked before this shard heard that it was right.
+    pub revoked_early: Set<u32>,
     /// Where tokens and UUIDs come from.
     pub secrets: Secrets,
     /// Slow work of helper threads.
@@ -112,6 +114,7 @@ impl Mesh {
             searching: VecDeque::new(),
             identities: map_with_seed(seed),
             closing: Vec::new(),
+            revoked_early: set_with_seed(seed),
             secrets: Secrets::new(config.mesh.secret_seed, config.shard),
             computing: Slots::default(),
             registrations: map_with_seed(seed),
@@ -143,9 +146,10 @@ impl Shard {
     /// Whether whoever is at the other end may register one more device.
     fn may_register(&mut self, origin: CallOrigin) -> Result<(), Refusal> {
         let (CallOrigin::Http(id) | CallOrigin::Socket(id) | CallOrigin::Connect(id)) = origin;
-        let Some(peer) = self.connection(id).map(|connection| connection.peer.ip()) else {
+        let Some(connection) = self.connection(id) else {
             return Ok(()); // Nobody hears of it; but what was asked is done.
         };
+        let peer = network_of(connection.peer.ip());
         if self.mesh.registrations.len() >= ADDRESSES_MAX {
             self.mesh.registrations.clear();
         }
@@ -154,6 +158,14 @@ impl Shard {
         let rate = self.mesh.registrations.entry(peer).or_default();
         registry::spend(rate, now_s, mesh.rate_window_s, mesh.registrations_max)
             .map_err(|retry_after_s| Refusal::RateLimited { retry_after_s })
+    }
+}
+
+/// Whom registrations are counted for: an address, or what one customer has of IPv6.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
     }
 }
 

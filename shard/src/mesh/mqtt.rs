@@ -89,8 +89,13 @@ impl Shard {
             _ if !is_alive => {}
             Ok(Done::Listening { device, token, .. }) => {
                 let identity = Identity::new(device, token, Transport::Mqtt);
-                self.mesh.identities.insert(id.index, identity);
-                self.resume(id, pause::CALL, effects);
+                match self.identify(id, identity) {
+                    true => self.resume(id, pause::CALL, effects),
+                    false => {
+                        let outcome = Err(Refusal::Unauthorized);
+                        self.on_connect_verified(id, outcome, effects);
+                    }
+                }
             }
             Ok(other) => unreachable!("no outcome of CONNECT: {other:?}"),
             Err(refusal) => {
@@ -161,7 +166,8 @@ impl Shard {
             return self.config.mesh.has_free_topics;
         };
         match me {
-            Some(me) => me.0 == uuid,
+            // Events have it in small letters.
+            Some(me) => me.0 == uuid && filter[..36] == *me.to_string(),
             // Ordinary topics below a UUID; what devices hear is not given to others anyway.
             None => filter
                 .get(37..)

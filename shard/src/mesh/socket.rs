@@ -216,7 +216,10 @@ impl Shard {
                 meshblu,
             } => {
                 let identity = Identity::new(device, token, Transport::Socket);
-                self.mesh.identities.insert(id.index, identity);
+                if !self.identify(id, identity) {
+                    let reason = Refusal::Unauthorized.text();
+                    return self.send_not_ready(id, &reason, effects);
+                }
                 let head = format!(
                     "{{\"event\":\"ready\",\"uuid\":\"{device}\",\"fromUuid\":\"{device}\""
                 );

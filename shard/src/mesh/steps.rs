@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Places of the table of devices that one step of a search looks at.
 const PLACES_PER_PAGE: u32 = 512;
+/// Bytes of documents after which it ends.
+const PAGE_BYTES: usize = 256 * 1_024;
 
 /// What a step comes to, or why to nothing.
 pub(super) type Result<T> = std::result::Result<T, Refusal>;
@@ -111,6 +113,7 @@ impl Shard {
                 emitter,
                 kind,
             } => {
+                self.can_keep()?;
                 let gone = self.mesh.registry.unsubscribe(subscriber, emitter, kind);
                 let is_kept = !gone.is_empty();
                 for (emitter, kind) in gone {
@@ -210,6 +213,7 @@ impl Shard {
         if self.mesh.registry.len() >= self.config.limits.devices_max {
             return Err(Refusal::Busy);
         }
+        self.has_room_for(body.len())?;
         if self.mesh.registry.find(device).is_some() {
             return Err(Refusal::Conflict);
         }
@@ -229,6 +233,15 @@ impl Shard {
         self.mesh.registry.insert(document);
         self.add_token(device, token, Default::default(), true);
         Ok((Told::View(view), true))
+    }
+
+    /// Whether documents may grow by so many bytes.
+    fn has_room_for(&self, bytes: usize) -> Result<()> {
+        let all = self.mesh.registry.bytes() + bytes;
+        match all > self.config.limits.device_bytes_max {
+            true => Err(Refusal::Busy),
+            false => Ok(()),
+        }
     }
 
     fn update_here(
@@ -253,6 +266,7 @@ impl Shard {
             };
             return Err(Refusal::invalid(detail));
         }
+        self.has_room_for(body.len())?;
         let before = self.view_of(old);
         let now = self.timestamp();
         let new = match wanted {
@@ -354,6 +368,9 @@ impl Shard {
         self.permitted(of.emitter, of.subscriber, of.kind.access())?;
         self.can_keep()?;
         let maximum = self.config.limits.device_subscriptions_max;
+        if self.mesh.registry.hears(of.subscriber).len() >= maximum {
+            return Err(Refusal::Busy);
+        }
         let record = of.record();
         match self.mesh.registry.subscribe(record, of.kind, maximum) {
             None => Err(Refusal::Busy),
@@ -374,16 +391,23 @@ impl Shard {
         from: u32,
     ) -> Told {
         let (entries, next) = self.mesh.registry.page(from, PLACES_PER_PAGE);
-        let found = entries.filter(|(_, entry)| {
+        let (mut views, mut bytes) = (Vec::new(), 0);
+        for (place, entry) in entries {
             let device = &entry.device;
-            owner.is_none_or(|owner| device.owner() == Some(owner) && device.uuid() != owner)
+            if bytes >= PAGE_BYTES {
+                let next = Some(place);
+                return Told::Page { views, next };
+            }
+            let is_meant = owner
+                .is_none_or(|owner| device.owner() == Some(owner) && device.uuid() != owner)
                 && device.allows(Access::DiscoverView, actor)
-                && query.is_none_or(|query| query.matches(device, !entry.live.is_empty()))
-        });
-        let views = found.map(|(_, entry)| self.view_of(&entry.device));
-        Told::Page {
-            views: views.collect(),
-            next,
+                && query.is_none_or(|query| query.matches(device, !entry.live.is_empty()));
+            if is_meant {
+                let view = self.view_of(device);
+                bytes += view.len();
+                views.push(view);
+            }
         }
+        Told::Page { views, next }
     }
 }

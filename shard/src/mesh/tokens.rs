@@ -10,6 +10,9 @@ use super::{Computing, seconds};
 use crate::{Change, Compute, Computed, DeviceId, Effect, Effects, Shard, Task};
 use meshblu::{Refusal, StoredSecret, Token, TokenOptions, keyed_hash};
 
+/// Comparisons with the slow hashes of one device that may be under way.
+const COMPARISONS_OF_ONE_DEVICE: usize = 8;
+
 /// What a look at a device's tokens has shown.
 enum Verdict {
     /// It is this token.
@@ -34,8 +37,7 @@ impl Shard {
         let told = match (self.judge(device, &proof), proof) {
             (Verdict::Fits(token), _) => self.on_verified(device, token, live, effects),
             (Verdict::MayFit(slow), Proof::Token(secret)) => {
-                let limit = self.config.limits.computes_max;
-                if self.mesh.computing.len() < limit {
+                if self.may_compare(device) {
                     let (tokens, hashes) = slow.into_iter().unzip();
                     let waiting = Computing::Verify {
                         asker,
@@ -51,6 +53,16 @@ impl Shard {
             _ => Told::Refused(Refusal::Unauthorized),
         };
         self.tell_asker(asker, told, 0, effects);
+    }
+
+    /// Whether slow hashes of a device may be compared now: one device takes not all there is room
+    /// for, whoever tries.
+    fn may_compare(&self, device: DeviceId) -> bool {
+        let of_this = self.mesh.computing.iter().filter(
+            |(_, waiting)| matches!(waiting, Computing::Verify { device: of, .. } if *of == device),
+        );
+        self.mesh.computing.len() < self.config.limits.computes_max
+            && of_this.count() < COMPARISONS_OF_ONE_DEVICE
     }
 
     fn judge(&self, device: DeviceId, proof: &Proof) -> Verdict {
@@ -248,7 +260,7 @@ impl Shard {
                 if is_reset {
                     self.remove_tokens(device, |_| true, effects);
                 } else {
-                    self.make_room_for_token(device)?;
+                    self.make_room_for_token(device, effects)?;
                 }
                 self.add_token(device, &token, options, is_reset);
                 let told = Told::Token {
@@ -292,28 +304,18 @@ impl Shard {
     }
 
     /// Tokens that have expired make room for others. Errs if there are too many even so.
-    fn make_room_for_token(&mut self, device: DeviceId) -> Result<()> {
+    fn make_room_for_token(&mut self, device: DeviceId, effects: &mut Effects) -> Result<()> {
         let now = self.timestamp();
         let maximum = self.config.limits.tokens_max;
-        let Some(entry) = self.mesh.registry.find_mut(device) else {
-            return Err(Refusal::NotFound);
+        let count = |shard: &Shard| {
+            let entry = shard.mesh.registry.find(device);
+            entry.map_or(0, |entry| entry.tokens.len())
         };
-        if entry.tokens.len() < maximum {
+        if count(self) < maximum {
             return Ok(());
         }
-        let (expired, valid) = std::mem::take(&mut entry.tokens)
-            .into_iter()
-            .partition(|token| token.is_expired(now));
-        entry.tokens = valid;
-        let has_room = entry.tokens.len() < maximum;
-        let expired: Vec<Token> = expired;
-        for token in expired {
-            self.keep(Change::RemoveToken {
-                device,
-                token: token.id,
-            });
-        }
-        match has_room {
+        self.remove_tokens(device, |token| token.is_expired(now), effects);
+        match count(self) < maximum {
             true => Ok(()),
             false => Err(Refusal::invalid("too many tokens")),
         }

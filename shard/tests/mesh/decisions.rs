@@ -213,6 +213,13 @@ fn decision_11_a_close_is_answered_and_idle_sockets_are_pinged_and_reaped() {
         assert!(!idle.client.take_raw().is_empty(), "a ping");
         let view = || mesh.ask(&device, "GET", "/whoami", None).json();
         assert_eq!(view()["online"], true);
+        let mut pong = Vec::new();
+        http::write_client_frame(&mut pong, http::Opcode::Pong, b"", [0; 4]);
+        for _ in 0..10 {
+            idle.client.send_raw(&pong);
+            w.advance(30);
+        }
+        assert!(!idle.client.is_closed(), "a pong is a sign of life");
         w.advance(120);
         assert!(idle.client.is_closed());
         assert_eq!(view()["online"], false);

@@ -280,3 +280,62 @@ fn a_kept_session_of_a_device_has_its_messages_later() {
         assert_eq!(heard["payload"], 7);
     });
 }
+
+#[test]
+fn a_will_says_nothing_in_a_devices_name() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (victim, device) = (mesh.register(json!({})), mesh.register(json!({})));
+        for name in ["message", "broadcast", "config", "unregistered"] {
+            let topic = format!("{}/{name}", victim.uuid);
+            let will = || WillPacket::new(&topic, "{\"fromUuid\":\"x\"}").retain();
+            let nobody = w.client(V5, "nobody");
+            let connack = nobody.try_connect(|connect| connect.will(will()));
+            assert_eq!(connack.reason, ReasonCode::NotAuthorized, "{name}");
+            let client = w.client(V5, "device");
+            let connack = client.try_connect(|connect| {
+                connect
+                    .will(will())
+                    .user_name(&device.uuid)
+                    .password(device.token.as_bytes())
+            });
+            assert_eq!(connack.reason, ReasonCode::NotAuthorized, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_device_hears_nothing_of_another_ones_ordinary_topics() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let (of_a, of_b) = (mesh.mqtt(&a), mesh.mqtt(&b));
+        assert_eq!(of_b.subscribe("+/state", 1), 1);
+        assert_eq!(of_b.subscribe("free", 1), 1);
+        assert_eq!(of_a.subscribe(&format!("{}/state", a.uuid), 1), 1);
+        let reason = of_a.publish(&format!("{}/state", a.uuid), "on", 1);
+        assert_eq!(reason, ReasonCode::Success);
+        assert_eq!(of_a.receive().text(), "on");
+        of_a.publish("free", "x", 1);
+        assert_eq!(of_b.receive().text(), "x");
+        assert!(of_b.try_next().is_none());
+    });
+}
+
+#[test]
+fn a_device_that_sends_on_to_itself_ends_soon() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let entries: Vec<Value> = (0..10).map(|_| json!({"type": "meshblu"})).collect();
+        let forwarders = json!({"message": {"sent": entries, "received": entries}});
+        let device = mesh.register(json!({"meshblu": {"forwarders": forwarders}}));
+        let socket = mesh.socket(&device);
+        let body = json!({"devices": [device.uuid], "payload": 1});
+        assert_eq!(
+            mesh.ask(&device, "POST", "/messages", Some(body)).status,
+            200
+        );
+        let heard = socket.all().len();
+        assert!((2..=63).contains(&heard), "{heard}");
+    });
+}
