@@ -11,7 +11,7 @@
 use crate::limits::{REQUEST_LANE, REQUESTS_MAX};
 use crate::pending::Outcome;
 use crate::{ConnectionId, Effects, Frame, RequestId, ShardId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Staged frames beyond which the connections that add to a lane are paused.
 const STAGED_MAX: usize = REQUEST_LANE / 2;
@@ -42,10 +42,11 @@ struct LaneState {
     /// Retain requests sent and answered; for the barrier of `routes.rs`.
     retains_sent: u64,
     retains_answered: u64,
-    /// Requests that were answered with [`crate::Answer::Later`], and not settled.
-    late: BTreeSet<RequestId>,
-    /// Requests that were settled before that answer has come: it is on another lane.
-    settled: BTreeMap<RequestId, Outcome>,
+    /// Requests that were answered with [`crate::Answer::Later`], and not settled: how many of that
+    /// name, since one entry may await several answers of the same shard.
+    late: BTreeMap<RequestId, u32>,
+    /// What requests came to that were settled before that answer has come: it is on another lane.
+    settled: BTreeMap<RequestId, Vec<Outcome>>,
 }
 
 impl LaneState {
@@ -125,9 +126,13 @@ impl Lanes {
     /// A request will be settled later. Returns what it came to, if that is known already.
     pub fn on_later(&mut self, from: ShardId, request: RequestId) -> Option<Outcome> {
         let lane = &mut self.lanes[from.index()];
-        let outcome = lane.settled.remove(&request);
-        if outcome.is_none() {
-            lane.late.insert(request);
+        let Some(outcomes) = lane.settled.get_mut(&request) else {
+            *lane.late.entry(request).or_default() += 1;
+            return None;
+        };
+        let outcome = outcomes.pop();
+        if outcomes.is_empty() {
+            lane.settled.remove(&request);
         }
         outcome
     }
@@ -141,11 +146,15 @@ impl Lanes {
         outcome: Outcome,
     ) -> Option<Outcome> {
         let lane = &mut self.lanes[from.index()];
-        if lane.late.remove(&request) {
-            return Some(outcome);
+        let Some(late) = lane.late.get_mut(&request) else {
+            lane.settled.entry(request).or_default().push(outcome);
+            return None;
+        };
+        *late -= 1;
+        if *late == 0 {
+            lane.late.remove(&request);
         }
-        lane.settled.insert(request, outcome);
-        None
+        Some(outcome)
     }
 
     /// Whether whoever adds to this lane should be paused.
