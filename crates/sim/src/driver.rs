@@ -109,7 +109,7 @@ impl Station {
             placement_seed: plan.placement_seed,
             anonymous: Anonymous::Allow,
             durability: plan.durability.clone(),
-            mesh: shard::MeshConfig::default(),
+            mesh: crate::mesh::config(seed),
             limits: plan.limits.clone(),
         };
         let shards = usize::from(plan.shards);

@@ -15,6 +15,7 @@ pub mod history;
 pub mod keep;
 pub mod ledger;
 pub mod link;
+pub mod mesh;
 pub mod plan;
 pub mod process;
 pub mod records;
@@ -30,6 +31,16 @@ pub use history::Recording;
 pub use plan::Options;
 pub use run::{Failure, Outcome, run};
 
+thread_local! {
+    /// What this thread's runs are like, where a panic hook can still find it.
+    static OPTIONS: std::cell::Cell<Option<Options>> = const { std::cell::Cell::new(None) };
+}
+
+/// Says what the next run of this thread is like, for [`report_panics`].
+pub fn set_options(options: Options) {
+    OPTIONS.set(Some(options));
+}
+
 /// The seeds that once failed, and how they were run, from `seeds.txt`: one per line, what follows
 /// `#` is for people.
 pub fn kept_seeds() -> Vec<(u64, Options)> {
@@ -39,6 +50,7 @@ pub fn kept_seeds() -> Vec<(u64, Options)> {
         let (seed, flags) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
         let has = |flag| flags.split_whitespace().any(|one| one == flag);
         let options = Options {
+            is_mesh: has("--mesh"),
             is_power_loss: has("--power-loss"),
             is_full_disk: has("--full-disk"),
             is_spilling: has("--spill"),
@@ -55,10 +67,14 @@ pub fn report_panics(options: Options) {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let (seed, step) = run::current();
+        let options = OPTIONS.get().unwrap_or(options);
         let lines = history::last_lines();
         if lines.is_empty() {
             // This second run ends in this hook again, with lines.
-            let repeated = std::thread::spawn(move || run(seed, &options, Recording::Last));
+            let repeated = std::thread::spawn(move || {
+                set_options(options);
+                run(seed, &options, Recording::Last)
+            });
             let _ = repeated.join();
             return;
         }

@@ -5,7 +5,7 @@
 //! and then in `down` until the client reads it.
 
 use mqtt_v5_codec::Version;
-use shard::{ConnectionId, Handoff, ShardId, Time};
+use shard::{ConnectionId, Handoff, Listener, ShardId, Time};
 use std::collections::VecDeque;
 
 /// A connection's number in its run; never used twice.
@@ -45,6 +45,8 @@ pub struct Link {
     pub client: usize,
     /// What the client speaks on it.
     pub version: Version,
+    /// Where it knocks.
+    pub listener: Listener,
     /// The server's end.
     pub place: Place,
     /// Sent by the client, not read by the driver.

@@ -18,6 +18,8 @@ pub struct Options {
     pub is_full_disk: bool,
     /// In every seed that keeps anything memory holds only the beginning of a queue.
     pub is_spilling: bool,
+    /// The Meshblu API instead of MQTT's messages.
+    pub is_mesh: bool,
 }
 
 impl Options {
@@ -27,6 +29,7 @@ impl Options {
         let steps = self.steps.map(|steps| format!(" --steps {steps}"));
         let mut flags = shards.unwrap_or_default() + &steps.unwrap_or_default();
         for (is_on, flag) in [
+            (self.is_mesh, " --mesh"),
             (self.is_memory, " --memory"),
             (self.is_power_loss, " --power-loss"),
             (self.is_full_disk, " --full-disk"),
@@ -158,7 +161,7 @@ impl Plan {
         self.durability.mode == DurabilityMode::Commit
     }
 
-    fn make_durable(&mut self, options: &Options, chance: &mut Chance) {
+    pub(crate) fn make_durable(&mut self, options: &Options, chance: &mut Chance) {
         self.durability = Durability {
             mode: DurabilityMode::Commit,
             prefixes: Vec::new(),

@@ -54,6 +54,11 @@ thread_local! {
     static CURRENT: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
+/// Where this thread's run is.
+pub(crate) fn set_current(seed: u64, step: u64) {
+    CURRENT.set((seed, step));
+}
+
 /// The seed and step of this thread's present run; for a panic hook.
 pub fn current() -> (u64, u64) {
     CURRENT.get()
@@ -77,6 +82,9 @@ struct Run {
 /// The first rule that was broken.
 pub fn run(seed: u64, options: &Options, recording: Recording) -> Result<Outcome, Failure> {
     CURRENT.set((seed, 0));
+    if options.is_mesh {
+        return crate::mesh::run(seed, options, recording);
+    }
     let mut chance = Chance::new(seed);
     let plan = Plan::new(seed, options, &mut chance);
     let (pool, devices) = Pool::new(&mut chance);

@@ -329,6 +329,11 @@ impl World {
 impl World {
     /// Opens a connection; some shard will accept it.
     pub fn connect(&mut self, client: usize, version: Version) -> LinkId {
+        self.connect_to(client, version, Listener::Mqtt)
+    }
+
+    /// Opens a connection to one of the two listeners.
+    pub fn connect_to(&mut self, client: usize, version: Version, listener: Listener) -> LinkId {
         let shard = ShardId(self.chance.below(u64::from(self.plan.shards)) as u16);
         let link = LinkId(self.links.len());
         let (delay_max, chunk_max) = (self.plan.link_delay_us, self.plan.chunk_bytes as u64);
@@ -338,6 +343,7 @@ impl World {
         self.links.push(Link {
             client,
             version,
+            listener,
             place: match self.is_up {
                 true => Place::Accepting(shard),
                 false => Place::Gone,
@@ -478,7 +484,7 @@ impl World {
             shard,
             Event::Accepted {
                 connection,
-                listener: Listener::Mqtt,
+                listener: self.links[link.0].listener,
                 peer,
             },
         );

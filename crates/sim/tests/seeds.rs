@@ -1,6 +1,6 @@
 //! A few dozen seeds under `cargo test`; CI runs a thousand with the program.
 
-use sim::{Options, Outcome, Recording, kept_seeds, report_panics, run};
+use sim::{Failure, Options, Outcome, Recording, kept_seeds, report_panics, run, set_options};
 
 /// Runs a seed; a failure tells how to repeat it.
 fn check(seed: u64) -> Outcome {
@@ -45,4 +45,23 @@ fn the_same_seed_gives_the_same_history() {
         assert_eq!(check(seed), again, "seed {seed} gives two histories");
     }
     assert_ne!(check(3).hash, check(10_007).hash);
+}
+
+#[test]
+fn the_first_seeds_of_devices_break_no_rule() {
+    let options = Options {
+        is_mesh: true,
+        ..Options::default()
+    };
+    set_options(options);
+    for seed in 1..=40 {
+        let outcome = run(seed, &options, Recording::Off);
+        let outcome = outcome.unwrap_or_else(|failure| {
+            let Failure { step, error, .. } = failure;
+            panic!("seed {seed} --mesh, step {step}: {error:#}")
+        });
+        assert!(outcome.messages > 0 && outcome.packets > 0, "{outcome:?}");
+        let again = run(seed, &options, Recording::Off).expect("it passed before");
+        assert_eq!(outcome, again, "seed {seed} gives two histories");
+    }
 }
