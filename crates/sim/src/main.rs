@@ -93,7 +93,13 @@ fn with_mesh(seed: u64, options: &Options) -> Vec<(u64, Options)> {
     let mut runs = vec![(seed, *options)];
     if seed.is_multiple_of(4) && !options.is_mesh {
         let is_mesh = true;
-        runs.push((seed, Options { is_mesh, ..*options }));
+        runs.push((
+            seed,
+            Options {
+                is_mesh,
+                ..*options
+            },
+        ));
     }
     runs
 }

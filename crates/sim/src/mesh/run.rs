@@ -18,7 +18,7 @@ use shard::{Close, Span};
 
 /// Steps in which the world must come to rest.
 const REST_STEPS_MAX: u64 = 400_000;
-/// What a rest takes at least.
+/// How long nothing moves in a rest.
 const REST: Span = Span::from_s(3);
 /// Rests in the unkind world.
 const ROUNDS: u64 = 3;
@@ -367,9 +367,13 @@ impl Run {
     fn rest(&mut self) -> Result<()> {
         self.is_pause = true;
         self.known.is_quiet = false;
-        let until = self.world.now + REST;
+        let mut until = self.world.now + REST;
         let last_step = self.world.step + REST_STEPS_MAX;
         while self.world.now < until || !self.world.is_still() {
+            if !self.world.is_still() {
+                // What was done last may wait for a commit that has not left yet.
+                until = self.world.now + REST;
+            }
             ensure!(self.world.step < last_step, "the world does not rest");
             if !self.step()? {
                 break;
