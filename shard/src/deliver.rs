@@ -122,28 +122,35 @@ impl Shard {
         let sessions = &self.sessions;
         let is_private = publisher == Some(Publisher::MESH);
         let device = topic::device_uuid(lazy.view.topic).map(DeviceId);
-        self.subscriptions.for_each_match(lazy.view.topic, |entry| {
-            filters += usize::from(!entry.subscribers.is_empty());
-            entry.subscribers.for_each(|session, grant| {
-                let recipient = Recipient { session, grant };
-                if device.is_some() {
-                    // A device hears nothing of another one's topics, and what it is told nobody
-                    // else.
-                    let of = sessions.at(session).device.as_deref();
-                    if of != device.as_ref() && (is_private || of.is_some()) {
-                        return;
-                    }
+        // On just a UUID events have another form, for those who have asked for just that.
+        let is_bare = is_private && lazy.view.topic.len() == topic::UUID_BYTES;
+        let exact = is_bare.then(|| self.subscriptions.find(lazy.view.topic));
+        self.subscriptions
+            .for_each_match(lazy.view.topic, |filter, entry| {
+                if exact.is_some_and(|exact| exact != Some(filter)) {
+                    return;
                 }
-                if !grant.options().no_local || !is_own(sessions, me, publisher, session) {
-                    recipients.push(recipient);
+                filters += usize::from(!entry.subscribers.is_empty());
+                entry.subscribers.for_each(|session, grant| {
+                    let recipient = Recipient { session, grant };
+                    if device.is_some() {
+                        // A device hears nothing of another one's topics, and what it is told nobody
+                        // else.
+                        let of = sessions.at(session).device.as_deref();
+                        if of != device.as_ref() && (is_private || of.is_some()) {
+                            return;
+                        }
+                    }
+                    if !grant.options().no_local || !is_own(sessions, me, publisher, session) {
+                        recipients.push(recipient);
+                    }
+                });
+                if let Some(more) = &entry.groups
+                    && !is_private
+                {
+                    groups.extend_from_slice(more);
                 }
             });
-            if let Some(more) = &entry.groups
-                && !is_private
-            {
-                groups.extend_from_slice(more);
-            }
-        });
         self.templates.clear();
         if filters > 1 {
             self.deliver_merged(&mut recipients, lazy, ticket, effects);

@@ -91,6 +91,9 @@ impl Shard {
             }
             return self.reject(id, session, publish, reason, effects);
         }
+        if self.on_rpc(id, publish.topic, publish.payload, effects) {
+            return self.reject(id, session, publish, ReasonCode::Success, effects);
+        }
         let sent = match self.right_to_publish(id, publish.topic) {
             Right::Ordinary => None,
             Right::Denied => {

@@ -132,8 +132,8 @@ impl Subscriptions {
     }
 
     /// Visits every filter that matches a topic.
-    pub fn for_each_match(&self, topic: &str, mut visit: impl FnMut(&FilterEntry)) {
-        self.tree.for_each_match(topic, |_, entry| visit(entry));
+    pub fn for_each_match(&self, topic: &str, visit: impl FnMut(FilterId, &FilterEntry)) {
+        self.tree.for_each_match(topic, visit);
     }
 
     /// Whether [`Subscriptions::warm`] is worth its while: the table has outgrown the caches.

@@ -34,6 +34,9 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     topic_levels.next().is_none()
 }
 
+/// Length of a UUID in that form.
+pub const UUID_BYTES: usize = 36;
+
 /// The device that a topic or filter begins with: its first level, if that is a UUID in the form
 /// of 8-4-4-4-12 hexadecimal digits, in either case.
 #[inline]

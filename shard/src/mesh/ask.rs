@@ -7,7 +7,7 @@
 use super::call::{SubscriptionOf, Way};
 use super::live::Live;
 use crate::counters::Counters;
-use crate::{DeviceId, DeviceSubscription, RequestId, ShardId};
+use crate::{ConnectionId, DeviceId, DeviceSubscription, RequestId, ShardId};
 use meshblu::{Access, Kind, Query, Refusal, Timestamp};
 use std::sync::Arc;
 
@@ -128,6 +128,8 @@ pub enum Ask {
         body: Box<[u8]>,
         /// It replaces all others.
         is_reset: bool,
+        /// The connection that it is told on goes on with it.
+        by: Option<(ShardId, ConnectionId)>,
     },
     /// One token less.
     RevokeToken {
@@ -204,6 +206,8 @@ pub enum Told {
     Subscriptions(Vec<DeviceSubscription>),
     /// A new token is kept.
     Token {
+        /// Which it is.
+        id: u64,
         /// When it was made.
         created: Timestamp,
         /// Its options, as members of a JSON object.

@@ -253,6 +253,8 @@ pub enum Done {
         device: DeviceId,
         /// The token, told once.
         token: Box<str>,
+        /// Which of the device's it is.
+        id: u64,
         /// When it was made.
         created: Timestamp,
         /// The options that it was made with, as members of a JSON object, without braces.
@@ -294,4 +296,6 @@ pub enum CallOrigin {
     Socket(ConnectionId),
     /// CONNECT of an MQTT client that shows a device's token.
     Connect(ConnectionId),
+    /// A request of meshblu-mqtt, by its number in `Mesh::rpcs`.
+    Rpc(ConnectionId, u32),
 }

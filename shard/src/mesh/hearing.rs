@@ -125,6 +125,7 @@ impl Shard {
             at += usize::from(self.live_at(device, at) == Some(live));
         }
         self.publish_event(device, event, ticket, effects);
+        self.publish_wrapped(device, event, ticket, effects);
     }
 
     /// One of a device's connections.

@@ -294,11 +294,16 @@ impl Shard {
             Op::GenerateToken { .. } | Op::ResetToken { .. }
         );
         let token = needs_token.then(|| self.mesh.secrets.token());
+        let here = self.config.shard;
         let job = self.mesh.jobs.at_mut(id);
         if let Op::PublicKey { device } = job.call.op {
             return Ask::PublicKey { device };
         }
         let actor = job.subject();
+        let by = match job.origin {
+            CallOrigin::Rpc(connection, _) => Some((here, connection)),
+            _ => None,
+        };
         match &mut job.call.op {
             Op::Whoami | Op::MyDevices { .. } => Ask::View {
                 device: actor,
@@ -346,6 +351,7 @@ impl Shard {
                     token,
                     body,
                     is_reset,
+                    by,
                 }
             }
             Op::RevokeToken { device, token } => Ask::RevokeToken {
@@ -591,11 +597,19 @@ impl Job {
             (Told::Allowed, Op::Unregister { device }) => Done::Unregistered { device: *device },
             (Told::Allowed, Op::Subscribe(of)) => Done::Subscribed(of.record()),
             (Told::Allowed, _) => Done::Unsubscribed,
-            (Told::Token { created, options }, _) => {
+            (
+                Told::Token {
+                    id,
+                    created,
+                    options,
+                },
+                _,
+            ) => {
                 let (device, token) = self.fresh.take().expect("drawn before it was asked for");
                 Done::Token {
                     device,
                     token,
+                    id,
                     created,
                     options,
                 }

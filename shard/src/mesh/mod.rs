@@ -9,7 +9,7 @@
 //! | `fanout.rs`, `emission.rs` | who hears of what |
 //! | `http.rs`, `exchange.rs`, `routes.rs`, `requests.rs`, `answers.rs` | HTTP connections, and how they end; which requests there are, what they ask, how they are answered |
 //! | `openapi.rs`, `metrics.rs` | what HTTP clients may read about the server |
-//! | `hearing.rs`, `socket.rs`, `mqtt.rs` | connections of devices: WebSocket, MQTT |
+//! | `hearing.rs`, `socket.rs`, `mqtt.rs`, `rpc.rs` | connections of devices: WebSocket, MQTT |
 //! | `forward.rs` | webhooks |
 //! | `secrets.rs` | tokens and UUIDs that nobody can guess |
 
@@ -31,6 +31,7 @@ mod recover;
 pub(crate) mod registry;
 mod requests;
 mod routes;
+pub(crate) mod rpc;
 mod secrets;
 pub(crate) mod socket;
 mod steps;
@@ -45,6 +46,7 @@ use hearing::Identity;
 use jobs::Job;
 use meshblu::Refusal;
 use registry::Registry;
+use rpc::Rpc;
 use secrets::Secrets;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -66,6 +68,8 @@ pub(crate) struct Mesh {
     pub revoked_early: Set<u32>,
     /// Where tokens and UUIDs come from.
     pub secrets: Secrets,
+    /// Requests of meshblu-mqtt that have not been answered.
+    pub rpcs: Slots<Rpc>,
     /// Slow work of helper threads.
     pub computing: Slots<Computing>,
     /// Registrations by address in the current window, and when that began.
@@ -116,6 +120,7 @@ impl Mesh {
             closing: Vec::new(),
             revoked_early: set_with_seed(seed),
             secrets: Secrets::new(config.mesh.secret_seed, config.shard),
+            rpcs: Slots::default(),
             computing: Slots::default(),
             registrations: map_with_seed(seed),
         }
@@ -140,12 +145,16 @@ impl Shard {
             CallOrigin::Http(id) => self.answer_http_call(id, outcome, batch, effects),
             CallOrigin::Socket(id) => self.answer_socket_call(id, outcome, batch, effects),
             CallOrigin::Connect(id) => self.on_connect_verified(id, outcome, effects),
+            CallOrigin::Rpc(id, slot) => self.answer_rpc(id, slot, outcome, batch, effects),
         }
     }
 
     /// Whether whoever is at the other end may register one more device.
     fn may_register(&mut self, origin: CallOrigin) -> Result<(), Refusal> {
-        let (CallOrigin::Http(id) | CallOrigin::Socket(id) | CallOrigin::Connect(id)) = origin;
+        let (CallOrigin::Http(id)
+        | CallOrigin::Socket(id)
+        | CallOrigin::Connect(id)
+        | CallOrigin::Rpc(id, _)) = origin;
         let Some(connection) = self.connection(id) else {
             return Ok(()); // Nobody hears of it; but what was asked is done.
         };

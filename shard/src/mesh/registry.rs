@@ -6,7 +6,7 @@
 use super::live::Live;
 use crate::map::{Map, map_with_seed};
 use crate::slots::Slots;
-use crate::{DeviceId, DeviceSubscription};
+use crate::{ConnectionId, DeviceId, DeviceSubscription, ShardId};
 use meshblu::{Device, Kind, Token};
 
 /// A device and what belongs to it.
@@ -198,6 +198,15 @@ impl Registry {
         let is_first = entry.live.is_empty();
         entry.live.push(live);
         self.online += u64::from(is_first);
+    }
+
+    /// A connection of a device goes on with another token.
+    pub fn renew(&mut self, device: DeviceId, of: (ShardId, ConnectionId), token: u64) {
+        let entry = self.find_mut(device).expect("the caller has seen it");
+        let mut live = entry.live.iter_mut();
+        if let Some(live) = live.find(|live| (live.shard, live.connection) == of) {
+            live.token = token;
+        }
     }
 
     /// A connection of a device has ended.

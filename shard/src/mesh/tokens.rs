@@ -252,18 +252,24 @@ impl Shard {
                 token,
                 body,
                 is_reset,
+                by,
             } => {
                 let options = TokenOptions::parse(&body)?;
                 self.configurable(device, actor)?;
                 self.can_keep()?;
                 let text = members(&options);
-                if is_reset {
-                    self.remove_tokens(device, |_| true, effects);
-                } else {
+                if !is_reset {
                     self.make_room_for_token(device, effects)?;
                 }
-                self.add_token(device, &token, options, is_reset);
+                let id = self.add_token(device, &token, options, is_reset);
+                if is_reset {
+                    if let Some(by) = by {
+                        self.mesh.registry.renew(device, by, id);
+                    }
+                    self.remove_tokens(device, |known| known.id != id, effects);
+                }
                 let told = Told::Token {
+                    id,
                     created: self.timestamp(),
                     options: text.into(),
                 };

@@ -339,3 +339,98 @@ fn a_device_that_sends_on_to_itself_ends_soon() {
         assert!((2..=63).contains(&heard), "{heard}");
     });
 }
+
+/// Decision 12: the requests of meshblu-mqtt, with its odd CONNECT, work on the same port.
+#[test]
+fn decision_12_requests_of_meshblu_mqtt_are_answered() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({"n": 1})), mesh.register(json!({})));
+        let client = w.client(V311, "mqttjs_1");
+        client.open();
+        let connect = ConnectPacket::new(V31, "mqttjs_1")
+            .user_name(&a.uuid)
+            .password(a.token.as_bytes());
+        let mut bytes = connect.build();
+        assert_eq!(bytes[10], 3);
+        bytes[10] = 4; // MQIsdp with the level of 3.1.1.
+        client.send_raw(&bytes);
+        assert_eq!(client.connack().reason, ReasonCode::Success);
+        assert_eq!(client.subscribe(&a.uuid, 0), 0);
+        let ask = |name: &str, request: Value| -> Value {
+            client.publish(name, &request.to_string(), 0);
+            serde_json::from_str(client.receive().text()).unwrap()
+        };
+        let request = json!({"callbackId": "1"});
+        let answer = ask("whoami", request.clone());
+        assert_eq!(
+            (&answer["topic"], &answer["data"]["n"]),
+            (&json!("whoami"), &json!(1))
+        );
+        assert_eq!(answer["_request"], request);
+        let request = json!({"uuid": a.uuid, "n": 2, "callbackId": "2"});
+        // The change is told first, since it happens to the device itself.
+        let told = ask("update", request);
+        assert_eq!(
+            (&told["topic"], &told["data"]["n"]),
+            (&json!("config"), &json!(2))
+        );
+        let answer: Value = serde_json::from_str(client.receive().text()).unwrap();
+        assert_eq!(
+            (&answer["topic"], &answer["data"]),
+            (&json!("update"), &json!({}))
+        );
+        assert!(told["data"].get("callbackId").is_none());
+        let answer = ask(
+            "generateAndStoreToken",
+            json!({"tag": "t", "callbackId": "3"}),
+        );
+        assert_eq!(
+            (&answer["data"]["uuid"], &answer["data"]["tag"]),
+            (&json!(a.uuid), &json!("t"))
+        );
+        let answer = ask("getPublicKey", json!({"callbackId": "4"}));
+        assert_eq!(answer["data"], json!({"uuid": a.uuid, "publicKey": null}));
+        let closed = mesh.register_closed(&[]);
+        let answer = ask("update", json!({"uuid": closed.uuid, "callbackId": "5"}));
+        assert_eq!(answer["topic"], "error");
+        // Messages in both directions.
+        let of_b = mesh.socket(&b);
+        let body = json!({"devices": [b.uuid], "payload": 6, "callbackId": "6"});
+        client.publish("message", &body.to_string(), 0);
+        assert_eq!(of_b.next().unwrap()["payload"], 6);
+        send(
+            &mesh,
+            By::Http,
+            &b,
+            json!({"devices": [a.uuid], "payload": 7}),
+        );
+        let heard: Value = serde_json::from_str(client.receive().text()).unwrap();
+        assert_eq!(
+            (&heard["topic"], &heard["data"]["payload"]),
+            (&json!("message"), &json!(7))
+        );
+        assert!(client.try_next().is_none());
+        let answer = ask("resetToken", json!({"callbackId": "8"}));
+        assert_eq!(answer["data"]["uuid"], json!(a.uuid));
+    });
+}
+
+#[test]
+fn who_subscribes_to_all_of_a_devices_topics_hears_each_event_once() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let client = mesh.mqtt(&b);
+        assert_eq!(client.subscribe(&format!("{}/#", b.uuid), 1), 1);
+        send(
+            &mesh,
+            By::Http,
+            &a,
+            json!({"devices": [b.uuid], "payload": 1}),
+        );
+        let heard: Value = serde_json::from_str(client.receive().text()).unwrap();
+        assert_eq!(heard["payload"], 1);
+        assert!(client.try_next().is_none());
+    });
+}
