@@ -100,6 +100,13 @@ impl Shard {
                 self.counters.dropped_not_authorized += 1;
                 return self.reject(id, session, publish, ReasonCode::NotAuthorized, effects);
             }
+            Right::SendAs(device, kind) => {
+                let sent = self.publish_as(id, session, publish, (device, kind), effects);
+                if let Err(reason) = sent {
+                    self.reject(id, session, publish, reason, effects);
+                }
+                return;
+            }
             Right::Send(device, kind) => {
                 match self.read_published(id, device, kind, publish.payload) {
                     Ok(outgoing) => Some((device, outgoing)),
@@ -253,7 +260,12 @@ impl Shard {
     }
 
     /// Reads no more from a client that is owed very many acknowledgements.
-    fn pause_if_owing(&mut self, id: ConnectionId, session: SessionId, effects: &mut Effects) {
+    pub(crate) fn pause_if_owing(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        effects: &mut Effects,
+    ) {
         if let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
             && inbound.owed() >= self.config.limits.receive_maximum as usize
         {
@@ -556,6 +568,30 @@ impl Shard {
         }
     }
 
+    /// It is known what came of a publisher's message.
+    pub(crate) fn settle_publish(
+        &mut self,
+        session: SessionId,
+        sequence: u32,
+        reason: ReasonCode,
+        batch: u64,
+        effects: &mut Effects,
+    ) {
+        let live = self.sessions.get_mut(session.index, session.generation);
+        // A session that is ending owes nothing any more.
+        let Some(live) = live.filter(|live| !live.is_ending) else {
+            return;
+        };
+        let connection = live.connection;
+        live.inbound_mut().settle(sequence, reason, batch);
+        // Without a connection all that is owed is void, or waits to be asked for again.
+        let nobody = ConnectionId {
+            index: u32::MAX,
+            generation: 0,
+        };
+        self.flush_owed(connection.unwrap_or(nobody), session, effects);
+    }
+
     /// The last awaited answer has come.
     pub(crate) fn settle(&mut self, origin: Origin, outcome: Outcome, effects: &mut Effects) {
         match origin {
@@ -565,20 +601,8 @@ impl Shard {
                 self.on_message_taken(id, outcome.batch, outcome.is_refused, effects);
             }
             Origin::Publisher { session, sequence } => {
-                let live = self.sessions.get_mut(session.index, session.generation);
-                // A session that is ending owes nothing any more.
-                let Some(live) = live.filter(|live| !live.is_ending) else {
-                    return;
-                };
-                let connection = live.connection;
                 let reason = accepted(outcome);
-                live.inbound_mut().settle(sequence, reason, outcome.batch);
-                // Without a connection all that is owed is void, or waits to be asked for again.
-                let nobody = ConnectionId {
-                    index: u32::MAX,
-                    generation: 0,
-                };
-                self.flush_owed(connection.unwrap_or(nobody), session, effects);
+                self.settle_publish(session, sequence, reason, outcome.batch, effects);
             }
             Origin::Shard { to, request } => {
                 let answer = Answer::Accepted {

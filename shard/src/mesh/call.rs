@@ -3,7 +3,7 @@
 
 use super::live::Transport;
 use crate::counters::Counters;
-use crate::{ConnectionId, DeviceId, DeviceSubscription};
+use crate::{ConnectionId, DeviceId, DeviceSubscription, SessionId};
 use meshblu::{Kind, Query, Refusal, Timestamp};
 use std::sync::Arc;
 
@@ -296,6 +296,15 @@ pub enum CallOrigin {
     Socket(ConnectionId),
     /// CONNECT of an MQTT client that shows a device's token.
     Connect(ConnectionId),
+    /// A PUBLISH on behalf of another device.
+    Published {
+        /// Where it came.
+        connection: ConnectionId,
+        /// By whom.
+        session: SessionId,
+        /// Which of the acknowledgements that are owed; `None` at QoS 0.
+        sequence: Option<u32>,
+    },
     /// A request of meshblu-mqtt, by its number in `Mesh::rpcs`.
     Rpc(ConnectionId, u32),
 }

@@ -145,6 +145,9 @@ impl Shard {
             CallOrigin::Http(id) => self.answer_http_call(id, outcome, batch, effects),
             CallOrigin::Socket(id) => self.answer_socket_call(id, outcome, batch, effects),
             CallOrigin::Connect(id) => self.on_connect_verified(id, outcome, effects),
+            CallOrigin::Published {
+                session, sequence, ..
+            } => self.on_published_as(session, sequence, outcome, batch, effects),
             CallOrigin::Rpc(id, slot) => self.answer_rpc(id, slot, outcome, batch, effects),
         }
     }
@@ -154,7 +157,8 @@ impl Shard {
         let (CallOrigin::Http(id)
         | CallOrigin::Socket(id)
         | CallOrigin::Connect(id)
-        | CallOrigin::Rpc(id, _)) = origin;
+        | CallOrigin::Rpc(id, _)
+        | CallOrigin::Published { connection: id, .. }) = origin;
         let Some(connection) = self.connection(id) else {
             return Ok(()); // Nobody hears of it; but what was asked is done.
         };

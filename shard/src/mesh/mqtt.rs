@@ -4,8 +4,11 @@
 //! is its own, and hears on `{uuid}/message`, `/broadcast`, `/config` and `/unregistered`. What it
 //! publishes there is not passed on as it is: it is a request like any other, so nothing is echoed.
 //!
-//! Always: nobody but the device itself publishes or subscribes to its topics with these names, and
-//! a device uses no topic of another one. A session that a device had is for that device alone.
+//! On another device's `message` and `broadcast` topic it publishes on behalf of that device, if it has
+//! its leave (`message.as`, `broadcast.as`).
+//!
+//! Always: nobody but the device itself subscribes to its topics with these names, and a device uses
+//! no other topic of another one. A session that a device had is for that device alone.
 
 use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome};
 use super::emission::EventKind;
@@ -15,7 +18,7 @@ use crate::pending::Ticket;
 use crate::shard::pause;
 use crate::{ConnectionId, DeviceId, Effects, Frame, SessionId, Shard, topic};
 use meshblu::{Outgoing, Refusal};
-use mqtt_v5_codec::{Connect, ReasonCode};
+use mqtt_v5_codec::{Connect, Publish, QoS, ReasonCode};
 
 /// What becomes of a PUBLISH to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub(crate) enum Right {
     Ordinary,
     /// It is a message of the device.
     Send(DeviceId, EventKind),
+    /// It is a message on behalf of another device, if that allows it.
+    SendAs(DeviceId, EventKind),
     /// The client may not.
     Denied,
 }
@@ -153,6 +158,9 @@ impl Shard {
             {
                 Right::Send(device, kind)
             }
+            (Some(kind @ (EventKind::Message | EventKind::Broadcast)), Some(_)) => {
+                Right::SendAs(device, kind)
+            }
             (Some(_), _) => Right::Denied,
             (None, Some(me)) if me != device => Right::Denied,
             (None, _) => Right::Ordinary,
@@ -199,6 +207,71 @@ impl Shard {
                 _ => ReasonCode::PayloadFormatInvalid,
             }
         })
+    }
+
+    /// Sends what a device has published on behalf of another; it is acknowledged when it is known
+    /// what came of that.
+    pub(crate) fn publish_as(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        (subject, kind): (DeviceId, EventKind),
+        effects: &mut Effects,
+    ) -> Result<(), ReasonCode> {
+        let identity = *self.mesh.identity(id).expect("only devices act as others");
+        serde_json::from_slice::<serde::de::IgnoredAny>(publish.payload)
+            .map_err(|_| ReasonCode::PayloadFormatInvalid)?;
+        let op = match kind {
+            EventKind::Broadcast => {
+                let body = [b"{\"payload\":", publish.payload, b"}"].concat();
+                Op::Broadcast { body: body.into() }
+            }
+            _ => Op::Message {
+                body: publish.payload.into(),
+            },
+        };
+        let sequence = publish.packet_id.map(|packet_id| {
+            let inbound = self.sessions.at_mut(session.index).inbound_mut();
+            if publish.qos == QoS::ExactlyOnce {
+                inbound.remember(packet_id);
+            }
+            inbound.owe(packet_id, publish.qos, 0)
+        });
+        let call = Call {
+            actor: identity.actor(),
+            acting_as: Some(subject),
+            op,
+        };
+        let origin = CallOrigin::Published {
+            connection: id,
+            session,
+            sequence,
+        };
+        self.start_call(origin, call, effects);
+        self.pause_if_owing(id, session, effects);
+        Ok(())
+    }
+
+    /// What came of a message on behalf of another device.
+    pub(super) fn on_published_as(
+        &mut self,
+        session: SessionId,
+        sequence: Option<u32>,
+        outcome: Outcome,
+        batch: u64,
+        effects: &mut Effects,
+    ) {
+        let Some(sequence) = sequence else { return };
+        let reason = match outcome {
+            Ok(_) => ReasonCode::Success,
+            Err(Refusal::TooLarge) => ReasonCode::PacketTooLarge,
+            Err(Refusal::RateLimited { .. }) => ReasonCode::MessageRateTooHigh,
+            Err(Refusal::Busy) => ReasonCode::QuotaExceeded,
+            Err(Refusal::Malformed(_) | Refusal::Invalid(_)) => ReasonCode::PayloadFormatInvalid,
+            Err(_) => ReasonCode::NotAuthorized,
+        };
+        self.settle_publish(session, sequence, reason, batch, effects);
     }
 
     /// Sends what a device has published.

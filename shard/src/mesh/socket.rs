@@ -23,12 +23,19 @@ const SILENCE: Span = Span::from_s(90);
 /// Depth of JSON is bounded by the parser at 128.
 type Frame = Map<String, Value>;
 
-/// The one member of a frame that says what it is.
+/// The members of a frame that are read first.
 #[derive(Deserialize)]
 struct Named<'a> {
+    /// What it is.
     #[serde(borrow)]
     event: Option<Cow<'a, str>>,
+    /// On whose behalf, if it is not of the device itself.
+    #[serde(borrow, rename = "x-meshblu-as")]
+    acting_as: Option<Cow<'a, str>>,
 }
+
+/// The member of a frame that says on whose behalf it is, as the header of a request does.
+const ACTING_AS: &str = "x-meshblu-as";
 
 /// What a frame asked for, so that the answer can be put into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +98,18 @@ impl Shard {
         }
         let wrong =
             |error: serde_json::Error| format!("expected a JSON object with an event: {error}");
-        let event = match serde_json::from_slice::<Named<'_>>(text) {
-            Ok(named) => named.event.unwrap_or_default(),
+        let named = match serde_json::from_slice::<Named<'_>>(text) {
+            Ok(named) => named,
             Err(error) => return self.send_error(id, &wrong(error), effects),
         };
+        let event = named.event.unwrap_or_default();
         let identity = self.mesh.identity(id).copied();
-        let op = match (&*event, identity) {
-            ("ping", _) => return self.send_text(id, b"{\"event\":\"pong\"}", effects),
+        let op = match (&*event, identity, &named.acting_as) {
+            ("ping", ..) => return self.send_text(id, b"{\"event\":\"pong\"}", effects),
             // Read where they are sent, and not before.
-            ("message", Some(_)) => Op::Message { body: text.into() },
-            ("broadcast", Some(_)) => Op::Broadcast { body: text.into() },
-            (_, identity) => {
+            ("message", Some(_), None) => Op::Message { body: text.into() },
+            ("broadcast", Some(_), None) => Op::Broadcast { body: text.into() },
+            (_, identity, _) => {
                 let frame: Frame = match serde_json::from_slice(text) {
                     Ok(frame) => frame,
                     Err(error) => return self.send_error(id, &wrong(error), effects),
@@ -114,7 +122,7 @@ impl Shard {
             }
         };
         let actor = identity.expect("just seen").actor();
-        self.call_from_socket(id, Verb::Quiet, actor, op, effects);
+        self.call_from_socket(id, Verb::Quiet, (actor, None), op, effects);
     }
 
     fn on_identity(&mut self, id: ConnectionId, frame: &Frame, effects: &mut Effects) {
@@ -136,7 +144,7 @@ impl Shard {
             connection: id,
             transport: Transport::Socket,
         };
-        self.call_from_socket(id, Verb::Identity, actor, op, effects);
+        self.call_from_socket(id, Verb::Identity, (actor, None), op, effects);
     }
 
     fn on_request(
@@ -144,23 +152,31 @@ impl Shard {
         id: ConnectionId,
         identity: Identity,
         event: &str,
-        frame: Frame,
+        mut frame: Frame,
         effects: &mut Effects,
     ) {
-        let read = read_request(identity.device, event, frame);
-        let (verb, op) = match read {
+        let acting_as = match frame.contains_key(ACTING_AS) {
+            true => device_in(&frame, ACTING_AS).map(Some),
+            false => Ok(None),
+        };
+        frame.shift_remove(ACTING_AS);
+        let read = acting_as.and_then(|acting_as| {
+            // Without a word on whose it is, a frame is about who it is from.
+            let me = acting_as.unwrap_or(identity.device);
+            read_request(me, event, frame).map(|(verb, op)| (verb, acting_as, op))
+        });
+        let (verb, acting_as, op) = match read {
             Ok(read) => read,
             Err(why) => return self.send_error(id, &why, effects),
         };
-        let actor = identity.actor();
-        self.call_from_socket(id, verb, actor, op, effects);
+        self.call_from_socket(id, verb, (identity.actor(), acting_as), op, effects);
     }
 
     fn call_from_socket(
         &mut self,
         id: ConnectionId,
         verb: Verb,
-        actor: Actor,
+        (actor, acting_as): (Actor, Option<DeviceId>),
         op: Op,
         effects: &mut Effects,
     ) {
@@ -168,7 +184,7 @@ impl Shard {
         connection.extra_mut().socket_call = Some(verb);
         let call = Call {
             actor,
-            acting_as: None,
+            acting_as,
             op,
         };
         self.start_call(CallOrigin::Socket(id), call, effects);
@@ -291,6 +307,8 @@ fn read_request(me: DeviceId, event: &str, mut frame: Frame) -> Result<(Verb, Op
         body.into_boxed_slice()
     };
     Ok(match event {
+        "message" => (Verb::Quiet, Op::Message { body: body(frame) }),
+        "broadcast" => (Verb::Quiet, Op::Broadcast { body: body(frame) }),
         "whoami" => (Verb::Whoami, Op::Whoami),
         "register" => (Verb::Register, Op::Register { body: body(frame) }),
         "update" => (

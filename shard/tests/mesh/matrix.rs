@@ -228,6 +228,54 @@ fn probes() -> Vec<Probe> {
             },
         },
         Probe {
+            name: "socket message as",
+            access: "message.as",
+            can_act: false,
+            run: |mesh, case| {
+                let socket = mesh.socket(&case.actor);
+                let subject = &case.target.uuid;
+                socket.send(json!({
+                    "event": "message", "x-meshblu-as": subject, "devices": [], "payload": 1,
+                }));
+                let heard = socket.all();
+                socket.client.cut();
+                !heard.iter().any(|event| event["event"] == "error")
+            },
+        },
+        Probe {
+            name: "MQTT message as",
+            access: "message.as",
+            can_act: false,
+            run: |mesh, case| {
+                let client = mesh.mqtt(&case.actor);
+                let topic = format!("{}/message", case.target.uuid);
+                let mut all = [1, 2]
+                    .into_iter()
+                    .map(|qos| client.publish(&topic, "{\"devices\":[],\"payload\":1}", qos));
+                let given = all.all(|reason| {
+                    assert!(matches!(
+                        reason,
+                        ReasonCode::Success | ReasonCode::NotAuthorized
+                    ));
+                    reason == ReasonCode::Success
+                });
+                client.disconnect();
+                given
+            },
+        },
+        Probe {
+            name: "MQTT broadcast as",
+            access: "broadcast.as",
+            can_act: false,
+            run: |mesh, case| {
+                let client = mesh.mqtt(&case.actor);
+                let topic = format!("{}/broadcast", case.target.uuid);
+                let reason = client.publish(&topic, "{\"x\":1}", 1);
+                client.disconnect();
+                reason == ReasonCode::Success
+            },
+        },
+        Probe {
             name: "POST /broadcasts as",
             access: "broadcast.as",
             can_act: false,
