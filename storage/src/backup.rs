@@ -5,9 +5,9 @@ use crate::StoreError;
 use crate::backend::Source;
 use crate::copy::copy_all;
 use crate::directory::{DataDirectory, Lock, is_empty, make_directory};
+use crate::files::{FileSystem, SystemFiles, sync_directory};
 use crate::load::Loaded;
 use crate::manifest::Manifest;
-use crate::open::sync_directory;
 use crate::store::{Store, StoreOptions};
 use crate::worker::WorkerControl;
 use shard::Time;
@@ -28,7 +28,7 @@ pub fn backup_running(
         usize::from(manifest.shards),
         "one worker per shard"
     );
-    fill(target, manifest, || {
+    fill_locked(target, manifest, || {
         let files = manifest.files(target);
         // All are asked first, so that their moments are close.
         let answers: Vec<_> = (0..)
@@ -59,7 +59,7 @@ pub fn backup_at_rest(
 ) -> Result<Vec<Loaded>, StoreError> {
     let directory = DataDirectory::open_as_is(directory)?;
     let manifest = directory.manifest();
-    fill(target, manifest, || {
+    fill_locked(target, manifest, || {
         let files = manifest.files(target);
         (0..)
             .zip(&files)
@@ -69,6 +69,36 @@ pub fn backup_at_rest(
                 let loaded = copy_file(&store, Source::new_file(path), &header)?;
                 store.close()?;
                 Ok(loaded)
+            })
+            .collect()
+    })
+}
+
+/// The same for whoever holds the stores of all shards itself and keeps others from `target`, on
+/// any file system.
+pub fn backup_stores(
+    files: &dyn FileSystem,
+    manifest: &Manifest,
+    stores: &[&Store],
+    now: Time,
+    target: &Path,
+) -> Result<Vec<Loaded>, StoreError> {
+    assert_eq!(
+        stores.len(),
+        usize::from(manifest.shards),
+        "one store per shard"
+    );
+    make_empty(files, target)?;
+    fill(files, target, manifest, || {
+        let paths = manifest.files(target);
+        (0..)
+            .zip(stores.iter().zip(&paths))
+            .map(|(shard, (store, path))| {
+                copy_file(
+                    store,
+                    files.source(path, true),
+                    &manifest.header(shard, now),
+                )
             })
             .collect()
     })
@@ -86,30 +116,45 @@ pub(crate) fn copy_file(
     Ok(loaded)
 }
 
-/// Fills an empty directory with the files of a manifest, and writes that last.
-fn fill(
+/// Fills an empty directory of the machine's while nobody else can.
+fn fill_locked(
     target: &Path,
     manifest: &Manifest,
     write_files: impl FnOnce() -> Result<Vec<Loaded>, StoreError>,
 ) -> Result<Vec<Loaded>, StoreError> {
-    make_directory(target)?;
-    if !is_empty(target)? {
+    make_empty(&SystemFiles, target)?;
+    let _lock = Lock::take(target)?;
+    fill(&SystemFiles, target, manifest, write_files)
+}
+
+fn make_empty(files: &dyn FileSystem, target: &Path) -> Result<(), StoreError> {
+    make_directory(files, target)?;
+    if !is_empty(files, target)? {
         return Err(StoreError::NotEmpty {
             directory: target.display().to_string(),
         });
     }
-    let _lock = Lock::take(target)?;
+    Ok(())
+}
+
+/// Fills an empty directory with the files of a manifest, and writes that last.
+fn fill(
+    files: &dyn FileSystem,
+    target: &Path,
+    manifest: &Manifest,
+    write_files: impl FnOnce() -> Result<Vec<Loaded>, StoreError>,
+) -> Result<Vec<Loaded>, StoreError> {
     let folder = manifest.folder(target);
-    make_directory(&folder)?;
+    make_directory(files, &folder)?;
     let result = write_files().and_then(|loaded| {
-        sync_directory(&folder)?;
-        sync_directory(target)?;
-        manifest.write(target)?;
+        sync_directory(files, &folder)?;
+        sync_directory(files, target)?;
+        manifest.write(files, target)?;
         Ok(loaded)
     });
     if result.is_err() {
         // Without a manifest it is worth nothing; why it failed says more than what this does.
-        let _ = std::fs::remove_dir_all(&folder);
+        let _ = files.remove_directory(&folder);
     }
     result
 }

@@ -1,13 +1,11 @@
 //! Looking a data directory over, without changing anything in it.
 
 use crate::StoreError;
-use crate::backend::Source;
 use crate::directory::{DataDirectory, generations};
+use crate::files::{FileSystem, SystemFiles};
 use crate::load::{self, Loaded};
 use crate::manifest::Manifest;
-use crate::overlay::Overlay;
 use crate::store::{Store, StoreOptions};
-use redb::StorageBackend;
 use shard::{Change, DeviceId, Placement, SessionKey};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -89,13 +87,17 @@ impl fmt::Display for Report {
 /// done at all.
 pub fn check(directory: &Path) -> Result<Report, StoreError> {
     let directory = DataDirectory::open_as_is(directory)?;
-    check_open(directory.path(), directory.manifest())
+    check_open(&SystemFiles, directory.path(), directory.manifest())
 }
 
 /// The same for a directory that is locked already, or that needs no lock.
-pub(crate) fn check_open(directory: &Path, manifest: &Manifest) -> Result<Report, StoreError> {
+pub(crate) fn check_open(
+    file_system: &dyn FileSystem,
+    directory: &Path,
+    manifest: &Manifest,
+) -> Result<Report, StoreError> {
     let mut notes = Vec::new();
-    for generation in generations(directory)? {
+    for generation in generations(file_system, directory)? {
         if generation != manifest.generation {
             notes.push(format!(
                 "the files of generation {generation} do not count, and go at the next start"
@@ -104,7 +106,8 @@ pub(crate) fn check_open(directory: &Path, manifest: &Manifest) -> Result<Report
     }
     let mut known = Known::default();
     let files = (0..).zip(manifest.files(directory));
-    let files = files.map(|(shard, path)| check_file(path, manifest, shard, &mut known));
+    let files =
+        files.map(|(shard, path)| check_file(file_system, path, manifest, shard, &mut known));
     Ok(Report {
         manifest: *manifest,
         files: files.collect(),
@@ -119,9 +122,15 @@ struct Known {
     clients: HashSet<Box<str>>,
 }
 
-fn check_file(path: PathBuf, manifest: &Manifest, shard: u16, known: &mut Known) -> FileReport {
+fn check_file(
+    file_system: &dyn FileSystem,
+    path: PathBuf,
+    manifest: &Manifest,
+    shard: u16,
+    known: &mut Known,
+) -> FileReport {
     let mut findings = Findings::default();
-    let counts = match open_untouched(&path) {
+    let counts = match open_untouched(file_system, &path) {
         Err(error) => {
             findings.add_damage(&short(error), String::new);
             Loaded::default()
@@ -142,11 +151,8 @@ fn check_file(path: PathBuf, manifest: &Manifest, shard: u16, known: &mut Known)
 }
 
 /// Opens a file, as after a crash, without changing it.
-pub(crate) fn open_untouched(path: &Path) -> Result<Store, StoreError> {
-    let owned = path.to_owned();
-    let make = move || Ok(Box::new(Overlay::open(&owned)?) as Box<dyn StorageBackend>);
-    let source = Source::backend(path.display().to_string(), None, make);
-    Store::open_source(source, StoreOptions::default())
+pub(crate) fn open_untouched(files: &dyn FileSystem, path: &Path) -> Result<Store, StoreError> {
+    Store::open_source(files.untouched(path), StoreOptions::default())
 }
 
 /// An error without the advice, since whoever reads it is following it.

@@ -12,17 +12,18 @@
 //! A directory whose manifest is gone is never taken for a new one.
 
 use crate::StoreError;
-use crate::backend::Source;
+use crate::files::{FileSystem, SystemFiles, sync_directory};
 use crate::load;
 use crate::manifest::{MANIFEST_NEW, Manifest, Pepper};
-use crate::open::{io_error, sync_directory};
+use crate::open::io_error;
 use crate::reshard::{Move, MoveStep, OnMove, reshard};
 use crate::store::{Store, StoreOptions};
 use shard::Time;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Held while the directory is in use.
 const LOCK: &str = "lock";
@@ -45,7 +46,8 @@ pub struct NewDirectory {
 pub struct DataDirectory {
     path: PathBuf,
     manifest: Manifest,
-    _lock: Lock,
+    files: Arc<dyn FileSystem>,
+    _lock: Option<Lock>,
 }
 
 impl DataDirectory {
@@ -59,31 +61,48 @@ impl DataDirectory {
         new: NewDirectory,
         on_move: &mut OnMove<'_>,
     ) -> Result<DataDirectory, StoreError> {
+        make_directory(&SystemFiles, path)?;
+        let lock = Lock::take(path)?;
+        let directory = DataDirectory::open_on(Arc::new(SystemFiles), path, shards, new, on_move)?;
+        Ok(DataDirectory {
+            _lock: Some(lock),
+            ..directory
+        })
+    }
+
+    /// The same on any file system, for a caller who knows that nobody else uses the directory.
+    pub fn open_on(
+        files: Arc<dyn FileSystem>,
+        path: &Path,
+        shards: u16,
+        new: NewDirectory,
+        on_move: &mut OnMove<'_>,
+    ) -> Result<DataDirectory, StoreError> {
         assert!(
             shards > 0 && usize::from(shards) <= shard::limits::SHARDS_MAX,
             "the configuration is checked before"
         );
-        make_directory(path)?;
-        let lock = Lock::take(path)?;
-        let mut manifest = match Manifest::read(path)? {
+        make_directory(&*files, path)?;
+        let mut manifest = match Manifest::read_on(&*files, path)? {
             Some(manifest) => manifest,
-            None => found(path, new)?,
+            None => found(&*files, path, new)?,
         };
-        let left_over: Vec<u64> = generations(path)?
+        let left_over: Vec<u64> = generations(&*files, path)?
             .into_iter()
             .filter(|&generation| generation != manifest.generation)
             .collect();
         for generation in left_over {
             tell(on_move, MoveStep::Cleaning)?;
-            remove_generation(path, generation)?;
+            remove_generation(&*files, path, generation)?;
         }
         if manifest.shards != shards {
-            manifest = reshard(path, &manifest, shards, new.now, on_move)?;
+            manifest = reshard(&*files, path, &manifest, shards, new.now, on_move)?;
         }
         Ok(DataDirectory {
             path: path.to_owned(),
             manifest,
-            _lock: lock,
+            files,
+            _lock: None,
         })
     }
 
@@ -101,7 +120,8 @@ impl DataDirectory {
         Ok(DataDirectory {
             path: path.to_owned(),
             manifest,
-            _lock: lock,
+            files: Arc::new(SystemFiles),
+            _lock: Some(lock),
         })
     }
 
@@ -144,26 +164,27 @@ impl DataDirectory {
             pepper: Some(new),
             ..self.manifest
         };
-        manifest.write(&self.path)?;
+        manifest.write(&*self.files, &self.path)?;
         self.manifest = manifest;
         Ok(new)
     }
 
     /// Opens the file of a shard, and errs if it is another's. May be called on any thread.
     pub fn open_store(&self, shard: u16, options: StoreOptions) -> Result<Store, StoreError> {
-        open_store(&self.path, &self.manifest, shard, options)
+        open_store(&*self.files, &self.path, &self.manifest, shard, options)
     }
 }
 
 /// Opens the file of a shard, and errs if it is another's.
 pub(crate) fn open_store(
+    files: &dyn FileSystem,
     directory: &Path,
     manifest: &Manifest,
     shard: u16,
     options: StoreOptions,
 ) -> Result<Store, StoreError> {
     let path = &manifest.files(directory)[usize::from(shard)];
-    let store = Store::open_source(Source::file(path), options)?;
+    let store = Store::open_source(files.source(path, false), options)?;
     match manifest.check_header(shard, store.header()) {
         Ok(()) => Ok(store),
         Err(found) => Err(StoreError::WrongFile {
@@ -174,8 +195,8 @@ pub(crate) fn open_store(
 }
 
 /// Sets up an empty directory.
-fn found(path: &Path, new: NewDirectory) -> Result<Manifest, StoreError> {
-    if !is_empty(path)? {
+fn found(files: &dyn FileSystem, path: &Path, new: NewDirectory) -> Result<Manifest, StoreError> {
+    if !is_empty(files, path)? {
         return Err(StoreError::NotEmpty {
             directory: path.display().to_string(),
         });
@@ -187,20 +208,20 @@ fn found(path: &Path, new: NewDirectory) -> Result<Manifest, StoreError> {
         placement_seed: new.placement_seed,
         pepper: None,
     };
-    manifest.write(path)?;
+    manifest.write(files, path)?;
     Ok(manifest)
 }
 
 /// Whether nothing of anybody's is in a directory.
-pub(crate) fn is_empty(path: &Path) -> Result<bool, StoreError> {
+pub(crate) fn is_empty(files: &dyn FileSystem, path: &Path) -> Result<bool, StoreError> {
     let ours = [LOCK, LOST_AND_FOUND, MANIFEST_NEW];
-    let names = names(path)?;
+    let names = names(files, path)?;
     Ok(names.iter().all(|name| ours.contains(&name.as_str())))
 }
 
 /// The generations that a directory has files of.
-pub(crate) fn generations(path: &Path) -> Result<Vec<u64>, StoreError> {
-    let mut generations: Vec<u64> = names(path)?
+pub(crate) fn generations(files: &dyn FileSystem, path: &Path) -> Result<Vec<u64>, StoreError> {
+    let mut generations: Vec<u64> = names(files, path)?
         .iter()
         // Only names that this program would have given.
         .filter_map(|name| name.parse().ok().filter(|n: &u64| n.to_string() == *name))
@@ -209,36 +230,34 @@ pub(crate) fn generations(path: &Path) -> Result<Vec<u64>, StoreError> {
     Ok(generations)
 }
 
-fn names(path: &Path) -> Result<Vec<String>, StoreError> {
+fn names(files: &dyn FileSystem, path: &Path) -> Result<Vec<String>, StoreError> {
     let named = |error| io_error(&path.display().to_string(), &error);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(named)? {
-        let name = entry.map_err(named)?.file_name();
-        names.push(name.to_string_lossy().into_owned());
-    }
-    Ok(names)
+    files.names(path).map_err(named)
 }
 
 /// Removes the files of a generation, durably.
-pub(crate) fn remove_generation(path: &Path, generation: u64) -> Result<(), StoreError> {
+pub(crate) fn remove_generation(
+    files: &dyn FileSystem,
+    path: &Path,
+    generation: u64,
+) -> Result<(), StoreError> {
     let folder = path.join(generation.to_string());
-    std::fs::remove_dir_all(&folder)
+    files
+        .remove_directory(&folder)
         .map_err(|error| io_error(&folder.display().to_string(), &error))?;
-    sync_directory(path)
+    sync_directory(files, path)
 }
 
 /// Makes a directory for its owner alone, and those above it, unless it is there.
-pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
+pub(crate) fn make_directory(files: &dyn FileSystem, path: &Path) -> Result<(), StoreError> {
+    if files.is_directory(path) {
         return Ok(());
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    files
+        .make_directory(path)
         .map_err(|error| io_error(&path.display().to_string(), &error))?;
     match path.parent() {
-        Some(parent) if parent != Path::new("") => sync_directory(parent),
+        Some(parent) if parent != Path::new("") => sync_directory(files, parent),
         _ => Ok(()),
     }
 }

@@ -3,14 +3,12 @@
 //! It is replaced in one step, so it always names one whole generation of files.
 
 use crate::StoreError;
+use crate::files::{FileSystem, SystemFiles, sync_directory};
 use crate::header::{FORMAT, FORMAT_MIN, FileHeader};
-use crate::open::{io_error, sync_directory};
+use crate::open::io_error;
 use serde::{Deserialize, Serialize};
 use shard::Time;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The name of the manifest's file.
@@ -79,9 +77,17 @@ struct Written {
 impl Manifest {
     /// Reads the manifest of a directory; `None` if there is none.
     pub fn read(directory: &Path) -> Result<Option<Manifest>, StoreError> {
+        Manifest::read_on(&SystemFiles, directory)
+    }
+
+    /// The same on any file system.
+    pub fn read_on(
+        files: &dyn FileSystem,
+        directory: &Path,
+    ) -> Result<Option<Manifest>, StoreError> {
         let path = directory.join(MANIFEST);
         let name = path.display().to_string();
-        let text = match std::fs::read(&path) {
+        let text = match files.read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(&name, &error)),
@@ -131,7 +137,7 @@ impl Manifest {
     }
 
     /// Replaces the manifest of a directory, durably and in one step.
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, files: &dyn FileSystem, directory: &Path) -> Result<(), StoreError> {
         let written = Written {
             format: FORMAT,
             id: format!("{:016x}", self.id),
@@ -144,13 +150,10 @@ impl Manifest {
         text.push(b'\n');
         let new = directory.join(MANIFEST_NEW);
         let named = |error| io_error(&new.display().to_string(), &error);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file: File = options.open(&new).map_err(named)?;
-        file.write_all(&text).map_err(named)?;
-        file.sync_all().map_err(named)?;
-        std::fs::rename(&new, directory.join(MANIFEST)).map_err(named)?;
-        sync_directory(directory)
+        files.write(&new, &text).map_err(named)?;
+        let rename = files.rename(&new, &directory.join(MANIFEST));
+        rename.map_err(named)?;
+        sync_directory(files, directory)
     }
 
     /// The folder of its files.

@@ -12,9 +12,7 @@ use crate::tables::{
 };
 use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 use shard::Time;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Opens what exists, or makes what does not.
@@ -141,13 +139,6 @@ fn bad_meta(what: &'static str) -> Stop {
     Stop::BadRecord("meta".to_owned(), BadRecord(what))
 }
 
-/// Makes it durable that a directory has the entries it has.
-pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| io_error(&directory.display().to_string(), &error))
-}
-
 /// Says what an error of a file means.
 pub(crate) fn error_of(name: &str, failure: Option<Failure>, stop: Stop) -> StoreError {
     let file = name.to_owned();
@@ -222,6 +213,7 @@ mod tests {
     use super::*;
     use crate::store::Store;
     use redb::TableHandle;
+    use std::path::Path;
 
     /// A file as the first version has made it.
     fn old_file(path: &Path) {
@@ -254,7 +246,7 @@ mod tests {
         old_file(&path);
         // Reading without changing, as `check` does, goes as well.
         let before = std::fs::read(&path).unwrap();
-        let untouched = crate::check::open_untouched(&path).unwrap();
+        let untouched = crate::check::open_untouched(&crate::SystemFiles, &path).unwrap();
         assert_eq!(untouched.read(crate::load::count).unwrap(), 0);
         drop(untouched);
         assert_eq!(std::fs::read(&path).unwrap(), before);

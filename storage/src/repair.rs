@@ -5,9 +5,10 @@ use crate::backend::Source;
 use crate::check::{check_open, device_of, session_of};
 use crate::copy::Filler;
 use crate::directory::DataDirectory;
+use crate::files::{SystemFiles, sync_directory};
 use crate::load::{self, row_of};
 use crate::manifest::{Manifest, file_name};
-use crate::open::{io_error, sync_directory};
+use crate::open::io_error;
 use crate::pages::read_rows;
 use crate::store::{Store, StoreOptions};
 use crate::tables::{META, META_ALIVE};
@@ -58,11 +59,11 @@ impl fmt::Display for Repaired {
 pub fn repair(directory: &Path, now: Time) -> Result<Vec<Repaired>, StoreError> {
     let directory = DataDirectory::open_as_is(directory)?;
     let manifest = *directory.manifest();
-    let report = check_open(directory.path(), &manifest)?;
+    let report = check_open(&SystemFiles, directory.path(), &manifest)?;
     for (shard, file) in (0..).zip(&report.files) {
         if !file.needs_repair {
             // It can be read, so this errs only if it is another's.
-            crate::check::open_untouched(&file.path).and_then(|store| {
+            crate::check::open_untouched(&SystemFiles, &file.path).and_then(|store| {
                 let checked = manifest.check_header(shard, store.header());
                 checked.map_err(|found| StoreError::WrongFile {
                     file: file.path.display().to_string(),
@@ -117,10 +118,10 @@ impl Repair<'_> {
         if let Some(kept) = &kept {
             // A second name first: so at no moment is there neither the old nor the new.
             std::fs::hard_link(&path, kept).map_err(named)?;
-            sync_directory(self.directory)?;
+            sync_directory(&SystemFiles, self.directory)?;
         }
         std::fs::rename(&new, &path).map_err(named)?;
-        sync_directory(&self.manifest.folder(self.directory))?;
+        sync_directory(&SystemFiles, &self.manifest.folder(self.directory))?;
         Ok(Repaired {
             path,
             kept,

@@ -5,12 +5,12 @@
 //! memory it takes grows with the number of sessions only: eight bytes and a few each.
 
 use crate::StoreError;
-use crate::backend::Source;
 use crate::copy::Filler;
 use crate::directory::{make_directory, open_store, remove_generation, tell};
+use crate::files::{FileSystem, sync_directory};
 use crate::load::{self, Stop};
 use crate::manifest::Manifest;
-use crate::open::{read_alive, sync_directory};
+use crate::open::read_alive;
 use crate::store::{Namer, Store, StoreOptions};
 use crate::tables::{DEVICES, GROUP_QUEUED, RETAINED, group_key, read_group_key};
 use redb::ReadTransaction;
@@ -94,6 +94,7 @@ const TARGET_CACHE_BYTES: usize = 8 << 20;
 
 /// Moves all records of a directory to so many shards; gives the manifest that counts from now on.
 pub(crate) fn reshard(
+    files: &dyn FileSystem,
     directory: &Path,
     from: &Manifest,
     shards: u16,
@@ -107,54 +108,60 @@ pub(crate) fn reshard(
     };
     let (old, new) = (from.shards, to.shards);
     tell(on_move, MoveStep::Creating { from: old, to: new })?;
-    if let Err(error) = write_files(directory, from, &to, now, on_move) {
+    if let Err(error) = write_files(files, directory, from, &to, now, on_move) {
         if error.is_full() {
             // The room is needed elsewhere; anything else is left to the next start.
-            let _ = remove_generation(directory, to.generation);
+            let _ = remove_generation(files, directory, to.generation);
         }
         return Err(error);
     }
     tell(on_move, MoveStep::Switching)?;
-    to.write(directory)?;
+    to.write(files, directory)?;
     if from.shards > 0 {
         tell(on_move, MoveStep::Removing)?;
-        remove_generation(directory, from.generation)?;
+        remove_generation(files, directory, from.generation)?;
     }
     Ok(to)
 }
 
 /// Writes the files of the next generation; they are durable and closed, and do not count yet.
 fn write_files(
+    files: &dyn FileSystem,
     directory: &Path,
     from: &Manifest,
     to: &Manifest,
     now: Time,
     on_move: &mut OnMove<'_>,
 ) -> Result<(), StoreError> {
-    let mut targets = create_all(directory, to, now)?;
+    let mut targets = create_all(files, directory, to, now)?;
     let (old, new) = (from.shards, to.shards);
     tell(on_move, MoveStep::Creating { from: old, to: new })?;
-    Mover::new(from, to, on_move).move_all(directory, &mut targets)?;
+    Mover::new(from, to, on_move).move_all(files, directory, &mut targets)?;
     for target in targets {
         target.close()?;
     }
-    sync_directory(&to.folder(directory))?;
-    sync_directory(directory)
+    sync_directory(files, &to.folder(directory))?;
+    sync_directory(files, directory)
 }
 
 /// Makes the empty files of a generation.
-fn create_all(directory: &Path, manifest: &Manifest, now: Time) -> Result<Vec<Store>, StoreError> {
-    make_directory(&manifest.folder(directory))?;
+fn create_all(
+    files: &dyn FileSystem,
+    directory: &Path,
+    manifest: &Manifest,
+    now: Time,
+) -> Result<Vec<Store>, StoreError> {
+    make_directory(files, &manifest.folder(directory))?;
     let options = StoreOptions {
         cache_bytes: TARGET_CACHE_BYTES,
         ..StoreOptions::default()
     };
-    let files = manifest.files(directory);
+    let paths = manifest.files(directory);
     (0..manifest.shards)
-        .zip(&files)
+        .zip(&paths)
         .map(|(shard, path)| {
             Store::create_source(
-                Source::new_file(path),
+                files.source(path, true),
                 &manifest.header(shard, now),
                 options,
             )
@@ -183,9 +190,14 @@ impl<'a, 'b> Mover<'a, 'b> {
         }
     }
 
-    fn move_all(&mut self, directory: &Path, targets: &mut [Store]) -> Result<(), StoreError> {
+    fn move_all(
+        &mut self,
+        files: &dyn FileSystem,
+        directory: &Path,
+        targets: &mut [Store],
+    ) -> Result<(), StoreError> {
         let sources: Vec<Store> = (0..self.from.shards)
-            .map(|shard| open_store(directory, &self.from, shard, StoreOptions::default()))
+            .map(|shard| open_store(files, directory, &self.from, shard, StoreOptions::default()))
             .collect::<Result<_, _>>()?;
         let mut alive = None;
         for source in &sources {

@@ -6,11 +6,11 @@
 use crate::StoreError;
 use crate::backend::{Source, Watch};
 use crate::batch::Batch;
+use crate::files::{SystemFiles, sync_directory};
 use crate::header::FileHeader;
 use crate::load::{self, Loaded, QueuePart, Stop, Take};
 use crate::open::{
-    error_of, open_database, read_alive, read_header, sync_directory, upgrade, write_header,
-    write_transaction,
+    error_of, open_database, read_alive, read_header, upgrade, write_header, write_transaction,
 };
 use crate::tables::{META, META_ALIVE};
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
@@ -97,7 +97,7 @@ impl Store {
         write_header(&database, header)
             .map_err(|stop| error_of(source.name(), watch.failure(), stop))?;
         if let Some(directory) = source.path().and_then(Path::parent) {
-            sync_directory(directory)?;
+            sync_directory(&SystemFiles, directory)?;
         }
         Ok(Store {
             source: source.existing(),
