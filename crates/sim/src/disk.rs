@@ -27,15 +27,48 @@ struct State {
     /// What reads see.
     seen: Vec<u8>,
     unsynced: Vec<Change>,
-    /// Operations until the power goes; `None`: it stays.
-    left: Option<u64>,
     /// Writes until there is no room; `None`: there is always some.
     room: Option<u64>,
 }
 
+/// What disks run on; clones are the same power.
+#[derive(Clone, Debug, Default)]
+pub struct Power(Arc<Mutex<Option<u64>>>);
+
+impl Power {
+    fn left(&self) -> MutexGuard<'_, Option<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It goes after so many more operations that change something; `None`: it stays.
+    pub fn fail_after(&self, operations: Option<u64>) {
+        *self.left() = operations;
+    }
+
+    /// Whether it has gone.
+    pub fn is_gone(&self) -> bool {
+        *self.left() == Some(0)
+    }
+
+    /// One operation is done.
+    ///
+    /// # Errors
+    /// There is no power for it.
+    pub fn spend(&self) -> Result<()> {
+        match &mut *self.left() {
+            None => Ok(()),
+            Some(0) => Err(Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
 /// A disk with one file on it; clones are the same disk.
 #[derive(Clone, Default)]
-pub struct Disk(Arc<Mutex<State>>);
+pub struct Disk(Arc<Mutex<State>>, Power);
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,6 +105,16 @@ fn sectors(change: &Change) -> Vec<Change> {
     parts
 }
 
+impl State {
+    fn holding(bytes: Vec<u8>) -> State {
+        State {
+            seen: bytes.clone(),
+            synced: bytes,
+            ..State::default()
+        }
+    }
+}
+
 impl Disk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,7 +122,7 @@ impl Disk {
 
     /// The power goes after so many more operations that change something.
     pub fn fail_after(&self, operations: u64) {
-        self.state().left = Some(operations);
+        self.1.fail_after(Some(operations));
     }
 
     /// There is no room after so many more writes; `None`: there is always some.
@@ -87,13 +130,26 @@ impl Disk {
         self.state().room = writes;
     }
 
-    /// Whether the power has gone.
-    pub fn is_dead(&self) -> bool {
-        self.state().left == Some(0)
+    /// An empty one that runs on this.
+    pub fn on(power: &Power) -> Disk {
+        Disk(Arc::default(), power.clone())
     }
 
-    /// The disk after a loss of power.
-    pub fn after_power_loss(&self, chance: &mut Chance) -> Disk {
+    /// Another with what reads see on this one.
+    pub fn copied(&self) -> Disk {
+        let copy = Disk::default();
+        *copy.state() = State::holding(self.state().seen.clone());
+        copy
+    }
+
+    /// The power was lost, and is back. There is room again.
+    pub fn lose_power(&self, chance: &mut Chance) {
+        let bytes = self.left_after_power_loss(chance);
+        *self.state() = State::holding(bytes);
+        self.1.fail_after(None);
+    }
+
+    fn left_after_power_loss(&self, chance: &mut Chance) -> Vec<u8> {
         let state = self.state();
         let mut bytes = state.synced.clone();
         let unsynced = &state.unsynced;
@@ -116,17 +172,13 @@ impl Disk {
                 parts.iter().for_each(|change| apply(&mut bytes, change));
             }
         }
-        Disk(Arc::new(Mutex::new(State {
-            seen: bytes.clone(),
-            synced: bytes,
-            ..State::default()
-        })))
+        bytes
     }
 
     /// Does something that changes the file, if there is power.
     fn change(&self, change: Change) -> Result<()> {
+        self.1.spend()?;
         let mut state = self.state();
-        state.spend()?;
         match &mut state.room {
             None => {}
             Some(0) => return Err(ErrorKind::StorageFull.into()),
@@ -135,19 +187,6 @@ impl Disk {
         apply(&mut state.seen, &change);
         state.unsynced.push(change);
         Ok(())
-    }
-}
-
-impl State {
-    fn spend(&mut self) -> Result<()> {
-        match &mut self.left {
-            None => Ok(()),
-            Some(0) => Err(Error::other("no power")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-        }
     }
 }
 
@@ -170,8 +209,8 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> Result<()> {
+        self.1.spend()?;
         let mut state = self.state();
-        state.spend()?;
         for change in std::mem::take(&mut state.unsynced) {
             apply(&mut state.synced, &change);
         }

@@ -7,7 +7,7 @@ use crate::records::Records;
 use anyhow::{Context, Result, bail, ensure};
 use shard::{Change, Commit, Event, SessionKey, StoredQueued, Time};
 use std::collections::VecDeque;
-use storage::{FileHeader, Source, Store, StoreError, StoreOptions};
+use storage::{Source, Store, StoreError, StoreOptions};
 
 /// A wish of a shard, as in `shard::Effect::Load`.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct Load {
 }
 
 /// What the real store is opened with: checksums are verified after each loss of power.
-const OPTIONS: StoreOptions = StoreOptions {
+pub(crate) const OPTIONS: StoreOptions = StoreOptions {
     cache_bytes: 1 << 20,
     verify: true,
     quick_repair: false,
@@ -33,18 +33,11 @@ const OPERATIONS_MAX: u64 = 60;
 
 /// The real store and what it stands on.
 #[derive(Debug)]
-struct Real {
-    store: Store,
-    disk: Disk,
-}
-
-/// What a shard leaves behind when its process ends.
-#[derive(Debug)]
-pub struct Rest {
-    /// What is in its store.
-    pub records: Records,
-    /// The real store's disk, if there is one.
-    pub disk: Option<Disk>,
+pub struct Real {
+    /// It is open.
+    pub store: Store,
+    /// Its file.
+    pub disk: Disk,
 }
 
 /// The store of one shard.
@@ -92,30 +85,6 @@ impl Real {
         })
     }
 
-    /// A new file with these records in it.
-    fn create(records: &Records) -> Result<Real> {
-        let disk = Disk::default();
-        let header = FileHeader {
-            directory: 1,
-            generation: 1,
-            shard: 0,
-            shards: 1,
-            placement_seed: 1,
-            created: Time(1),
-        };
-        let mut store = Store::create_source(Real::source(&disk), &header, OPTIONS)?;
-        let at = records.alive.unwrap_or(Time(0));
-        let changes = records.changes();
-        if records.alive.is_some() {
-            store.apply(&[Commit {
-                sequence: 1,
-                at,
-                changes,
-            }])?;
-        }
-        Ok(Real { store, disk })
-    }
-
     fn open(disk: Disk) -> Result<Real> {
         let store = Store::open_source(Real::source(&disk), OPTIONS)?;
         Ok(Real { store, disk })
@@ -130,14 +99,19 @@ impl Real {
     }
 
     fn records(&self) -> Result<Records> {
-        let mut records = Records::default();
-        let loaded = self.store.load(&mut |change| {
-            records.apply(&change);
-            Ok(())
-        })?;
-        records.alive = loaded.alive;
-        Ok(records)
+        records_of(&self.store)
     }
+}
+
+/// Everything that a store has.
+pub(crate) fn records_of(store: &Store) -> Result<Records> {
+    let mut records = Records::default();
+    let loaded = store.load(&mut |change| {
+        records.apply(&change);
+        Ok(())
+    })?;
+    records.alive = loaded.alive;
+    Ok(records)
 }
 
 /// Whether a change is one to a session's queue.
@@ -152,22 +126,16 @@ fn touches(change: &Change, session: SessionKey) -> bool {
 }
 
 /// All of it as text, to be compared.
-fn text(records: &Records) -> String {
+pub(crate) fn text(records: &Records) -> String {
     format!("{:?} {:?}", records.alive, records.changes())
 }
 
 impl Keep {
-    /// A store with these records in it. `is_real`: with the real one beside it, on the disk that
-    /// is left if there is one.
+    /// A store with these records in it, and the real one beside it if there is one.
     ///
     /// # Errors
     /// The real store does not have these records.
-    pub fn new(records: Records, disk: Option<Disk>, is_real: bool) -> Result<Keep> {
-        let real = match disk {
-            Some(disk) => Some(Real::open(disk).context("opened after a restart")?),
-            None if is_real => Some(Real::create(&records)?),
-            None => None,
-        };
+    pub fn new(records: Records, real: Option<Real>) -> Result<Keep> {
         if let Some(real) = &real {
             let found = real.records()?;
             ensure!(
@@ -181,6 +149,12 @@ impl Keep {
             real,
             ..Keep::default()
         })
+    }
+
+    /// The real store and what must be in it, if it can be read now.
+    pub fn readable(&self) -> Option<(&Store, &Records)> {
+        let store = &self.real.as_ref()?.store;
+        (!store.needs_reopening()).then_some((store, &self.durable))
     }
 
     /// Takes a commit.
@@ -322,16 +296,13 @@ impl Keep {
     ///
     /// # Errors
     /// The real store cannot be opened again, or has something else.
-    pub fn end(mut self, chance: &mut Chance) -> Result<Rest> {
+    pub fn end(mut self, chance: &mut Chance) -> Result<Records> {
         let commit = self.under_way.take();
         let Some(real) = self.real.take() else {
             if let Some(commit) = commit.filter(|_| chance.percent(50)) {
                 self.note(&commit);
             }
-            return Ok(Rest {
-                records: self.durable,
-                disk: None,
-            });
+            return Ok(self.durable);
         };
         let Real { store, disk } = real;
         let mut store = Some(store);
@@ -340,10 +311,7 @@ impl Keep {
             match closed {
                 Ok(()) => {
                     disk.fill_after(None);
-                    return Ok(Rest {
-                        records: self.durable,
-                        disk: Some(disk),
-                    });
+                    return Ok(self.durable);
                 }
                 Err(error) if error.is_full() => {}
                 Err(error) => return Err(error.into()),
@@ -356,16 +324,13 @@ impl Keep {
         };
         disk.fail_after(chance.pick(&[0, 0, 0, 3, 20]));
         drop(store);
-        let disk = disk.after_power_loss(chance);
+        disk.lose_power(chance);
         // Opening it again may fail half-way, too: the power goes once more.
-        let disk = match chance.one_in(4) {
-            true => {
-                disk.fail_after(chance.below(20));
-                drop(Real::open(disk.clone()));
-                disk.after_power_loss(chance)
-            }
-            false => disk,
-        };
+        if chance.one_in(4) {
+            disk.fail_after(chance.below(20));
+            drop(Real::open(disk.clone()));
+            disk.lose_power(chance);
+        }
         let found = Real::open(disk.clone())
             .context("opened after a loss of power")?
             .records()?;
@@ -384,9 +349,6 @@ impl Keep {
                 "a commit that was reported durable is lost"
             );
         }
-        Ok(Rest {
-            records: self.durable,
-            disk: Some(disk),
-        })
+        Ok(self.durable)
     }
 }

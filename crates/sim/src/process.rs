@@ -1,7 +1,7 @@
 //! The broker's process: it crashes, is stopped, and starts again from what its stores have.
 
 use crate::driver::{Ring, Station};
-use crate::keep::{Keep, Rest};
+use crate::keep::{Keep, Real};
 use crate::link::{LinkId, Place};
 use crate::records::Records;
 use crate::world::{What, World};
@@ -78,6 +78,7 @@ impl World {
     }
 
     fn end(&mut self, sure: Time) -> Result<Crash> {
+        self.back_up()?;
         let mut kept = Vec::new();
         self.dropped_before = self.dropped();
         for station in std::mem::take(&mut self.stations) {
@@ -85,7 +86,7 @@ impl World {
                 kept.push(keep.end(&mut self.chance)?);
             }
         }
-        let alive = kept.iter().map(|rest| rest.records.alive);
+        let alive = kept.iter().map(|records| records.alive);
         let alive = alive.min().flatten().unwrap_or(Time(0));
         self.kept = kept;
         self.rings.clear();
@@ -99,6 +100,18 @@ impl World {
             alive,
             sure: sure.max(alive),
         })
+    }
+
+    /// What the real stores have now may be backed up.
+    fn back_up(&mut self) -> Result<()> {
+        let keeps = self.stations.iter().map(|station| station.keep.as_ref());
+        let readable: Option<Vec<_>> = keeps.map(|keep| keep?.readable()).collect();
+        if let (Some(data), Some(stores)) = (&mut self.data, readable)
+            && !stores.is_empty()
+        {
+            data.back_up(&stores, self.now).context("a backup")?;
+        }
+        Ok(())
     }
 
     /// The server's end of a connection is gone.
@@ -139,24 +152,23 @@ impl World {
         let shards = self.plan.shards;
         self.fulls = vec![None; usize::from(shards)];
         let mut kept = std::mem::take(&mut self.kept);
-        if kept.len() != usize::from(shards) {
+        let mut stores = Vec::new();
+        if let Some(data) = &mut self.data {
+            (kept, stores) = data
+                .open(kept, shards, self.now)
+                .context("the directory is opened")?;
+        } else if kept.len() != usize::from(shards) {
             let placement = Placement::new(shards, self.plan.placement_seed);
-            let records: Vec<Records> = kept.into_iter().map(|rest| rest.records).collect();
-            let moved = Records::reshard(&records, shards, &placement).into_iter();
-            kept = moved
-                .map(|records| Rest {
-                    records,
-                    disk: None,
-                })
-                .collect();
+            kept = Records::reshard(&kept, shards, &placement);
         }
         self.say(format_args!("a process with {shards} shards starts"));
         let chance = &mut self.chance;
         let count = usize::from(shards).pow(2);
         self.begun = usize::from(shards);
         self.rings = (0..count).map(|_| Ring::new(chance)).collect();
-        for (index, rest) in (0..shards).zip(kept) {
-            self.recover(ShardId(index), rest)
+        let mut stores = stores.into_iter();
+        for (index, records) in (0..shards).zip(kept) {
+            self.recover(ShardId(index), records, stores.next())
                 .with_context(|| format!("shard {index} recovers"))?;
         }
         for index in 0..shards {
@@ -165,8 +177,7 @@ impl World {
         Ok(())
     }
 
-    fn recover(&mut self, shard: ShardId, rest: Rest) -> Result<()> {
-        let Rest { records, disk } = rest;
+    fn recover(&mut self, shard: ShardId, records: Records, real: Option<Real>) -> Result<()> {
         let mut station = Station::new(shard, &self.plan, self.chance.draw(), self.now);
         let changes = records.changes();
         self.say(format_args!(
@@ -185,7 +196,7 @@ impl World {
             station.recover(change)?;
         }
         station.begin(alive);
-        station.keep = Some(Keep::new(records, disk, self.plan.has_disks)?);
+        station.keep = Some(Keep::new(records, real)?);
         self.stations.push(station);
         Ok(())
     }

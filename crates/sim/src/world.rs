@@ -9,9 +9,9 @@
 //! client, and each of these has a fixed number of entries at a time.
 
 use crate::chance::Chance;
+use crate::data::Data;
 use crate::driver::{Ring, Station};
 use crate::history::{History, Recording};
-use crate::keep::Rest;
 use crate::link::{Leave, Link, LinkId, Place};
 use crate::plan::Plan;
 use crate::records::Records;
@@ -134,7 +134,9 @@ pub struct World {
     /// Clients are let in.
     pub(crate) is_up: bool,
     /// What stores have, while there is no process.
-    pub(crate) kept: Vec<Rest>,
+    pub(crate) kept: Vec<Records>,
+    /// Where the real stores are, if there are any.
+    pub(crate) data: Option<Data>,
     /// Messages that shards of former processes have counted as dropped.
     pub(crate) dropped_before: u64,
     /// How many shards have heard that another is ready; each counts for itself, too.
@@ -174,16 +176,14 @@ impl World {
             .collect();
         let count = usize::from(shards).pow(2);
         let rings = (0..count).map(|_| Ring::new(&mut chance)).collect();
-        let kept = (0..plan.shards).map(|_| Rest {
-            records: Records::default(),
-            disk: None,
-        });
+        let kept = (0..plan.shards).map(|_| Records::default());
         let kept = kept.filter(|_| is_durable).collect();
         let mut world = World {
             now: EPOCH,
             step: 0,
             chance,
             history: History::new(recording),
+            data: plan.has_disks.then(|| Data::new(&plan)),
             plan,
             is_calm: false,
             links: Vec::new(),

@@ -65,3 +65,15 @@ fn the_first_seeds_of_devices_break_no_rule() {
         assert_eq!(outcome, again, "seed {seed} gives two histories");
     }
 }
+
+#[test]
+fn the_first_seeds_with_the_real_store_break_no_rule() {
+    let options = Options {
+        is_power_loss: true,
+        ..Options::default()
+    };
+    set_options(options);
+    for seed in 1..=12 {
+        check_with(seed, &options);
+    }
+}
