@@ -305,6 +305,7 @@ impl Shard {
         };
         connection.timer = None;
         let stage = connection.stage;
+        let is_looked_at = connection.paused_for & pause::CALL != 0;
         let Some(session) = connection.session() else {
             match stage {
                 Stage::Socket => return self.on_socket_timer(id, effects),
@@ -312,6 +313,10 @@ impl Shard {
                 _ => {}
             }
             self.counters.connect_timeouts += 1;
+            if stage == Stage::AwaitConnect && is_looked_at {
+                let detail = "too many tokens are being looked at";
+                return self.refuse(id, ReasonCode::ServerBusy, detail, effects);
+            }
             return self.close(id, Close::Abort, false, effects);
         };
         let silent_until = connection.received_at + keep_alive_span(connection.keep_alive_s);

@@ -15,10 +15,14 @@ use super::emission::EventKind;
 use super::hearing::Identity;
 use super::live::Transport;
 use crate::pending::Ticket;
-use crate::shard::pause;
-use crate::{ConnectionId, DeviceId, Effects, Frame, SessionId, Shard, topic};
+use crate::shard::{TimerKey, pause};
+use crate::{ConnectionId, DeviceId, Effects, Frame, SessionId, Shard, Span, topic};
 use meshblu::{Outgoing, Refusal};
 use mqtt_v5_codec::{Connect, Publish, QoS, ReasonCode};
+
+/// How long a client may wait until its token has been looked at. Hashes that are slow on purpose wait
+/// for each other when many devices come at once.
+const VERIFICATION: Span = Span::from_s(60);
 
 /// What becomes of a PUBLISH to a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,13 @@ impl Shard {
             return Claim::Verified(device);
         }
         self.pause(id, pause::CALL, effects);
+        let timer = self
+            .timers
+            .schedule(self.now + VERIFICATION, TimerKey::Connection(id.index));
+        let connection = self.connection_mut(id).expect("just paused");
+        if let Some(old) = connection.timer.replace(timer) {
+            self.timers.cancel(old);
+        }
         let call = Call {
             actor: Actor::Claimed { device, token },
             acting_as: None,

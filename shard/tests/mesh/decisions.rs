@@ -383,3 +383,73 @@ fn decision_18_tokens_are_made_listed_revoked_and_reset() {
         assert_eq!(mesh.ask(&fresh, "GET", "/whoami", None).status, 200);
     });
 }
+
+/// A device with an imported token, whose hash takes a helper thread to compare.
+fn imported(w: &World, number: u8) -> Device {
+    let id = meshblu::Uuid([number; 16]);
+    let rules = meshblu::Registration::default();
+    let now = meshblu::Timestamp(1);
+    let device = meshblu::Device::register(b"{}", id, now, &rules).unwrap();
+    let token = meshblu::Token {
+        secret: meshblu::StoredSecret::Bcrypt("$2b$10$secret".into()),
+        created: now,
+        expires_s: None,
+        tag: None,
+        id: 1,
+        is_root: true,
+    };
+    let changes = vec![
+        shard::Change::PutDevice {
+            device: id,
+            record: device.to_record().into(),
+        },
+        shard::Change::PutToken {
+            device: id,
+            token: 1,
+            record: token.to_record().into(),
+        },
+    ];
+    w.import(id, changes);
+    Device {
+        uuid: id.to_string(),
+        token: "secret".into(),
+    }
+}
+
+#[test]
+fn decision_18_generated_tokens_do_not_wait_for_imported_ones() {
+    for shards in [1, 3] {
+        let w = World::durable_with(shards, |config| config.limits.computes_max = 2);
+        let old: Vec<Device> = (1..=9).map(|number| imported(&w, number)).collect();
+        w.crash();
+        let mesh = Mesh::new(&w);
+        let fresh = mesh.register(json!({}));
+        w.hold_computes(true);
+        let connect = |device: &Device| {
+            let client = w.client(V5, &device.uuid);
+            client.open();
+            let packet = ConnectPacket::new(V5, &device.uuid)
+                .user_name(&device.uuid)
+                .password(device.token.as_bytes());
+            client.send_raw(&packet.build());
+            client
+        };
+        let waiting: Vec<Client> = old.iter().map(connect).collect();
+        // Beyond what may wait, they are told at once that we are busy.
+        let answered = waiting.iter().filter(|client| client.is_closed()).count();
+        assert!(answered >= 3, "{answered}");
+        assert_eq!(connect(&fresh).connack().reason, ReasonCode::Success);
+        assert_eq!(mesh.ask(&fresh, "GET", "/whoami", None).status, 200);
+        // Whoever has waited for too long is told, too.
+        w.advance(61);
+        for client in &waiting {
+            assert_eq!(client.connack().reason, ReasonCode::ServerBusy);
+        }
+        w.hold_computes(false);
+        // Asks every shard something, and so lets their helpers go on.
+        assert_eq!(mesh.ask_unknown("GET", "/status", None).status, 200);
+        for device in &old {
+            assert_eq!(connect(device).connack().reason, ReasonCode::Success);
+        }
+    }
+}

@@ -68,6 +68,7 @@ impl World {
             events: 0,
             is_checked: true,
             is_slow: false,
+            holds_computes: false,
             called: Vec::new(),
         };
         World {
@@ -123,6 +124,23 @@ impl World {
         let inner = self.inner.borrow();
         let records = inner.cores.iter().map(|core| core.store.records());
         records.flatten().collect()
+    }
+
+    /// From now on helper threads do nothing, or do again what has come.
+    pub fn hold_computes(&self, holds: bool) {
+        self.inner.borrow_mut().holds_computes = holds;
+    }
+
+    /// Puts records of a device into its owner's store, to be recovered after a crash.
+    pub fn import(&self, device: shard::DeviceId, changes: Vec<shard::Change>) {
+        let mut inner = self.inner.borrow_mut();
+        let config = &inner.cores[0].config;
+        let placement = shard::Placement::new(config.shards, config.placement_seed);
+        let core = usize::from(placement.device(device).0);
+        inner.cores[core].store.apply(Commit {
+            changes,
+            ..Commit::default()
+        });
     }
 
     /// All shards vanish, with every commit that is not durable, and start again.
@@ -308,6 +326,8 @@ pub struct Inner {
     is_checked: bool,
     /// Commits wait for [`World::commit`].
     is_slow: bool,
+    /// Helper threads do nothing.
+    holds_computes: bool,
     /// Webhooks that were called.
     pub called: Vec<shard::Webhook>,
 }
@@ -479,7 +499,11 @@ impl Inner {
                     self.handle(core, Event::Committed { sequence });
                 }
             }
-            for compute in std::mem::take(&mut self.cores[core].computes) {
+            let computes = match self.holds_computes {
+                true => Vec::new(),
+                false => std::mem::take(&mut self.cores[core].computes),
+            };
+            for compute in computes {
                 let (id, outcome) = computes::answer(compute, &mut self.called);
                 self.handle(core, Event::Computed { id, outcome });
             }
