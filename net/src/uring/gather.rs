@@ -15,11 +15,14 @@
 
 use std::time::Duration;
 
-/// Completions that always end a window.
-const ENOUGH: u32 = 32;
+/// The least and the most completions that end a window.
+const ENOUGH_MIN: u32 = 2;
+const ENOUGH_MAX: u32 = 32;
 /// Receives, in sixteenths, that a window must hold for windows to go on: whoever waits for an
 /// answer before the next request makes one at most.
 const RECEIVES_MIN: u64 = 17;
+/// Windows that held enough, after which it is tried whether they hold twice as many.
+const WINDOWS_TO_MORE: u32 = 32;
 /// Turns without a window after which one is tried.
 const TURNS_TO_TRIAL: u32 = 64;
 /// Windows in one trial.
@@ -49,6 +52,11 @@ pub(super) struct Gather {
     /// Moving average of the time between two receives while windows were used, in sixteenths of
     /// a microsecond.
     gap: u64,
+    /// Receives that end a window: as many as usually come. Clients that all wait for answers send
+    /// no more, however long a window is.
+    enough: u32,
+    /// Windows that held enough since that was last changed.
+    full: u32,
     /// Windows left in this trial.
     trial: u32,
     /// Turns of a stream since the last window.
@@ -70,6 +78,8 @@ impl Gather {
         Gather {
             window: Duration::from_micros(u64::from(window_us)),
             gap: u64::from(window_us) * 16,
+            enough: ENOUGH_MIN,
+            full: 0,
             trial: 0,
             turns: 0,
             since_receive_us: STREAM_US,
@@ -92,7 +102,10 @@ impl Gather {
             return Rest::Wait;
         }
         let expected = self.expected();
-        let enough = expected.div_ceil(16).clamp(2, u64::from(ENOUGH)) as u32;
+        let enough = match self.full >= WINDOWS_TO_MORE {
+            true => (self.enough * 2).min(ENOUGH_MAX),
+            false => self.enough,
+        };
         if expected >= RECEIVES_MIN {
             return Rest::Window(window, enough);
         }
@@ -108,7 +121,7 @@ impl Gather {
         Rest::Wait
     }
 
-    /// Receives that a whole window would hold, in sixteenths.
+    /// Receives that a whole window would hold at this rate, in sixteenths.
     fn expected(&self) -> u64 {
         self.window.as_micros() as u64 * 16 * 16 / self.gap.max(1)
     }
@@ -136,6 +149,19 @@ impl Gather {
             // A window in which nothing came says no more than that the time between two is longer.
             let gap = since_us * 16 / u64::from(receives.max(1));
             self.gap = (self.gap * 7 + gap) / 8;
+        }
+        if let Rest::Window(_, wanted) = rest {
+            if receives >= wanted {
+                self.full = if wanted > self.enough {
+                    0
+                } else {
+                    self.full + 1
+                };
+                self.enough = wanted;
+            } else {
+                self.enough = receives.clamp(ENOUGH_MIN, ENOUGH_MAX);
+                self.full = 0;
+            }
         }
     }
 }
@@ -196,7 +222,26 @@ mod tests {
         let near = Duration::from_micros(u64::from(WINDOW_US));
         assert_eq!(gather.rest(Some(near)), Rest::Wait);
         let far = gather.rest(Some(Duration::from_millis(1)));
-        assert_eq!(far, Rest::Window(near, 5));
+        assert!(matches!(far, Rest::Window(window, _) if window == near));
+    }
+
+    #[test]
+    fn clients_that_wait_for_answers_are_waited_for_and_no_longer() {
+        let mut gather = Gather::new(WINDOW_US);
+        let mut waited_us = 0;
+        for _ in 0..1_000 {
+            // Four clients, whose next requests come within 20 µs of the answers.
+            let rest = gather.rest(None);
+            let (since_us, receives) = match rest {
+                Rest::Window(_, enough) if enough > 4 => (u64::from(WINDOW_US), 4),
+                Rest::Window(_, enough) => (20, enough),
+                _ => (5, 1),
+            };
+            waited_us += since_us;
+            gather.observe(since_us, receives, false, rest);
+        }
+        assert!(waited_us < 40 * 1_000, "{waited_us}");
+        assert_eq!(gather.enough, 4);
     }
 
     #[test]
