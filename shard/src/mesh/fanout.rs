@@ -9,7 +9,7 @@
 //! bounded by `Limits::device_subscriptions_max` and the addressees of a message.
 
 use super::emission::{Emission, Hearing, MeshEvent};
-use crate::pending::Ticket;
+use crate::pending::{Origin, Ticket};
 use crate::{DeviceId, Effects, Frame, RequestId, Shard, ShardId};
 use meshblu::{Access, Kind, Outgoing};
 use std::collections::BTreeMap;
@@ -88,28 +88,13 @@ impl Shard {
         }
     }
 
-    /// A document has changed: the device itself hears of it, and who subscribed to that.
-    pub(super) fn emit_config(
-        &mut self,
-        device: DeviceId,
-        event: &Arc<MeshEvent>,
-        ticket: &mut Ticket,
-        effects: &mut Effects,
-    ) {
-        self.hear(device, event, true, ticket, effects);
-        self.tell_subscribers(device, event, ticket, effects);
-    }
-
-    /// A device is about to be no more.
-    pub(super) fn emit_unregistered(
-        &mut self,
-        device: DeviceId,
-        event: &Arc<MeshEvent>,
-        ticket: &mut Ticket,
-        effects: &mut Effects,
-    ) {
-        self.hear(device, event, true, ticket, effects);
-        self.tell_subscribers(device, event, ticket, effects);
+    /// Something has happened to a device itself: it hears of it, and who subscribed to that.
+    pub(super) fn emit_own(&mut self, device: DeviceId, event: MeshEvent, effects: &mut Effects) {
+        let event = Arc::new(event);
+        let mut ticket = Ticket::awaited(Origin::Nobody);
+        self.hear(device, &event, true, &mut ticket, effects);
+        self.tell_subscribers(device, &event, &mut ticket, effects);
+        self.finish_ticket(ticket, effects);
     }
 
     /// Those who subscribed to what a device of this shard sends.

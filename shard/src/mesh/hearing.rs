@@ -78,28 +78,11 @@ impl Shard {
         }
     }
 
-    /// A connection hears what happens to a device of this shard.
-    pub(super) fn attach(&mut self, device: DeviceId, live: Live, _effects: &mut Effects) {
-        self.mesh.registry.attach(device, live);
-    }
-
     /// A connection of this shard is gone: the owner of its device need not tell it anything.
     pub(crate) fn forget_identity(&mut self, id: ConnectionId, effects: &mut Effects) {
         self.mesh.revoked_early.remove(&id.index);
-        let Some(identity) = self.mesh.identities.remove(&id.index) else {
-            return;
-        };
-        let device = identity.device;
-        let owner = self.placement.device(device);
-        match owner == self.config.shard {
-            true => self.on_detach(self.config.shard, device, id),
-            false => {
-                let detach = Frame::Detach {
-                    device,
-                    connection: id,
-                };
-                self.lanes.send(owner, detach, effects);
-            }
+        if let Some(identity) = self.mesh.identities.remove(&id.index) {
+            self.detach_from(identity.device, id, effects);
         }
     }
 

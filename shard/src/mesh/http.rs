@@ -335,7 +335,7 @@ impl Shard {
             decoder: http::Decoder::new(message_bytes_max),
             undecoded: Vec::new(),
         });
-        self.open_socket(id, effects);
+        self.open_socket(id);
         self.websocket_input(id, rest, effects);
         true
     }

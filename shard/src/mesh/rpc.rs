@@ -165,6 +165,11 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let topic = device.to_string();
+        let is_wanted = self.subscriptions.find(&topic).is_some()
+            || (self.config.shards > 1 && !self.routes.matching(&topic).is_empty());
+        if !is_wanted {
+            return; // Nothing is copied for nobody.
+        }
         let payload = wrapped(event.kind.topic(), &event.body);
         let mut lazy = LazyMessage::new(MessageView {
             topic: &topic,

@@ -54,7 +54,7 @@ pub enum Verb {
 
 impl Shard {
     /// A connection has become a WebSocket of FreshBlu's kind.
-    pub(crate) fn open_socket(&mut self, id: ConnectionId, effects: &mut Effects) {
+    pub(crate) fn open_socket(&mut self, id: ConnectionId) {
         let now = self.now;
         let Some(connection) = self.connection_mut(id) else {
             return;
@@ -65,7 +65,6 @@ impl Shard {
             self.timers.cancel(timer);
         }
         self.schedule_ping(id);
-        let _ = effects;
     }
 
     fn schedule_ping(&mut self, id: ConnectionId) {

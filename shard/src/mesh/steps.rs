@@ -7,10 +7,8 @@ use super::ask::{Ask, Asker, Told};
 use super::call::{SubscriptionOf, Way};
 use super::emission::MeshEvent;
 use crate::frame::Answer;
-use crate::pending::{Origin, Ticket};
 use crate::{Change, DeviceId, Effects, Frame, Shard};
-use meshblu::{Access, DefaultWhitelists, Device, Query, Refusal, Registration, Timestamp};
-use std::sync::Arc;
+use meshblu::{Access, DefaultWhitelists, Device, Kind, Query, Refusal, Registration, Timestamp};
 
 /// Places of the table of devices that one step of a search looks at.
 const PLACES_PER_PAGE: u32 = 512;
@@ -114,16 +112,7 @@ impl Shard {
                 kind,
             } => {
                 self.can_keep()?;
-                let gone = self.mesh.registry.unsubscribe(subscriber, emitter, kind);
-                let is_kept = !gone.is_empty();
-                for (emitter, kind) in gone {
-                    let of = SubscriptionOf {
-                        subscriber,
-                        emitter,
-                        kind,
-                    };
-                    self.keep(Change::RemoveDeviceSubscription(of.record()));
-                }
+                let is_kept = self.give_up(subscriber, emitter, kind);
                 (Told::Allowed, is_kept)
             }
             Ask::Subscriptions { subscriber } => {
@@ -314,10 +303,7 @@ impl Shard {
         });
         let view = self.view_of(&new);
         self.mesh.registry.replace(new);
-        let event = Arc::new(MeshEvent::config(id, &view));
-        let mut ticket = Ticket::awaited(Origin::Nobody);
-        self.emit_config(id, &event, &mut ticket, effects);
-        self.finish_ticket(ticket, effects);
+        self.emit_own(id, MeshEvent::config(id, &view), effects);
         view
     }
 
@@ -329,10 +315,7 @@ impl Shard {
     ) -> Result<(Told, bool)> {
         self.configurable(id, actor)?;
         self.can_keep()?;
-        let event = Arc::new(MeshEvent::unregistered(id));
-        let mut ticket = Ticket::awaited(Origin::Nobody);
-        self.emit_unregistered(id, &event, &mut ticket, effects);
-        self.finish_ticket(ticket, effects);
+        self.emit_own(id, MeshEvent::unregistered(id), effects);
         let entry = self.mesh.registry.remove(id).expect("just seen");
         self.keep(Change::RemoveDevice { device: id });
         for live in entry.live {
@@ -354,7 +337,19 @@ impl Shard {
 
     /// A device that is no more hears of nobody.
     pub(crate) fn forget_subscriber(&mut self, subscriber: DeviceId) {
-        for (emitter, kind) in self.mesh.registry.unsubscribe(subscriber, None, None) {
+        self.give_up(subscriber, None, None);
+    }
+
+    /// Ends the subscriptions of a device that match; whether there were any.
+    fn give_up(
+        &mut self,
+        subscriber: DeviceId,
+        emitter: Option<DeviceId>,
+        kind: Option<Kind>,
+    ) -> bool {
+        let gone = self.mesh.registry.unsubscribe(subscriber, emitter, kind);
+        let is_kept = !gone.is_empty();
+        for (emitter, kind) in gone {
             let of = SubscriptionOf {
                 subscriber,
                 emitter,
@@ -362,6 +357,7 @@ impl Shard {
             };
             self.keep(Change::RemoveDeviceSubscription(of.record()));
         }
+        is_kept
     }
 
     fn subscribe_here(&mut self, of: SubscriptionOf) -> Result<(Told, bool)> {

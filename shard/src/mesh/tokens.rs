@@ -35,7 +35,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let told = match (self.judge(device, &proof), proof) {
-            (Verdict::Fits(token), _) => self.on_verified(device, token, live, effects),
+            (Verdict::Fits(token), _) => self.on_verified(device, token, live),
             (Verdict::MayFit(slow), Proof::Token(secret)) => {
                 if self.may_compare(device) {
                     let (tokens, hashes) = slow.into_iter().unzip();
@@ -97,13 +97,7 @@ impl Shard {
     }
 
     /// Somebody has shown a token of this device.
-    fn on_verified(
-        &mut self,
-        device: DeviceId,
-        token: u64,
-        live: Option<Live>,
-        effects: &mut Effects,
-    ) -> Told {
+    fn on_verified(&mut self, device: DeviceId, token: u64, live: Option<Live>) -> Told {
         let (window_s, limit) = (self.config.mesh.rate_window_s, self.config.mesh.rate_limit);
         let now_s = seconds(self.now);
         let registry = &mut self.mesh.registry;
@@ -116,7 +110,7 @@ impl Shard {
         let entry = registry.find(device).expect("its token has just been seen");
         let mut meshblu = Vec::new();
         entry.device.write_meshblu(&mut meshblu);
-        self.attach(device, Live { token, ..live }, effects);
+        self.mesh.registry.attach(device, Live { token, ..live });
         Told::Attached { token, meshblu }
     }
 
@@ -226,7 +220,7 @@ impl Shard {
                     Computed::Verified(Some(at)) => {
                         // It may have been revoked meanwhile.
                         match self.judge(device, &Proof::Known(tokens[at])) {
-                            Verdict::Fits(token) => self.on_verified(device, token, live, effects),
+                            Verdict::Fits(token) => self.on_verified(device, token, live),
                             _ => Told::Refused(Refusal::Unauthorized),
                         }
                     }
