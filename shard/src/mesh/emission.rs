@@ -61,7 +61,7 @@ pub struct MeshEvent {
     /// JSON for sockets, with the name of the event.
     pub frame: Box<[u8]>,
     /// JSON for MQTT and webhooks, where topic or header name it.
-    pub body: Box<[u8]>,
+    pub body: Arc<[u8]>,
 }
 
 impl MeshEvent {
@@ -109,13 +109,14 @@ pub struct Emission {
 impl Emission {
     /// Of a message that has been read.
     pub fn new(from: DeviceId, outgoing: &Outgoing, hops: u8) -> Emission {
+        let body: Arc<[u8]> = outgoing.body().into();
         let event = |kind| {
             Arc::new(MeshEvent {
                 kind,
                 from,
                 hops,
                 frame: outgoing.event(EventKind::topic(kind)).into(),
-                body: outgoing.body().into(),
+                body: Arc::clone(&body),
             })
         };
         Emission {

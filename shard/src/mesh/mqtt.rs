@@ -7,8 +7,9 @@
 //! On another device's `message` and `broadcast` topic it publishes on behalf of that device, if it has
 //! its leave (`message.as`, `broadcast.as`).
 //!
-//! Always: nobody but the device itself subscribes to its topics with these names, and a device uses
-//! no other topic of another one. A session that a device had is for that device alone.
+//! Always: nobody but the device itself subscribes to its topics with these names, and a device names
+//! no other topic of another one, nor hears what is published there by a wildcard. Retained messages
+//! and shared subscriptions are excepted so far: there a wildcard reaches ordinary topics of others. A session that a device had is for that device alone.
 
 use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome};
 use super::emission::EventKind;
