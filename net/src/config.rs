@@ -1,7 +1,8 @@
 //! What the driver is told at start.
 
-use shard::ShardId;
-use std::net::SocketAddr;
+use shard::{Listener, ShardId};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 /// How a server is to run.
 #[derive(Clone, Debug)]
@@ -16,6 +17,9 @@ pub struct ServerConfig {
     pub mqtt: Vec<SocketAddr>,
     /// Where to listen for HTTP. Port 0 picks a free port.
     pub http: Vec<SocketAddr>,
+    /// Sockets that somebody else has opened: each is listened on by all shards, instead of a
+    /// socket per shard. They may listen already; whoever connected meanwhile is accepted.
+    pub passed: Vec<Passed>,
     /// The configuration of every shard; `shard`, `shards` and `seed` are set for each one, the
     /// seed from this one and the number of the shard.
     pub shard: shard::Config,
@@ -32,6 +36,15 @@ impl ServerConfig {
         config.seed = seed_of(self.shard.seed, shard);
         config
     }
+}
+
+/// A socket that was opened by another program and handed to this one.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// What is spoken on it.
+    pub kind: Listener,
+    /// Bound; listening or not.
+    pub socket: Arc<TcpListener>,
 }
 
 /// A different seed for each shard, fixed by the one that was configured (splitmix64).

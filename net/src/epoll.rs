@@ -315,8 +315,12 @@ impl Backend for EpollBackend {
     }
 
     fn stop_accepting(&mut self) {
-        // Closing a socket ends the watch.
-        self.listeners.clear();
+        for listening in self.listeners.drain(..) {
+            // Closing it would not end the watch while others hold the same socket. Only fails for
+            // a descriptor that was never added.
+            let removed = self.epoll.remove(listening.socket.as_fd());
+            debug_assert!(removed.is_ok(), "listener not watched");
+        }
         self.resting_until = None;
     }
 }

@@ -19,6 +19,8 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A socket that was passed to this process cannot be listened on.
+    Passed(io::Error),
     /// The thread of a shard could not be set up: pinning, epoll, or io_uring.
     Shard {
         /// Which.
@@ -42,6 +44,9 @@ impl fmt::Display for StartError {
             StartError::IoUringRefused(why) => write!(f, "io_uring is refused here: {why}"),
             StartError::Listen { address, error } => {
                 write!(f, "cannot listen on {address}: {error}")
+            }
+            StartError::Passed(error) => {
+                write!(f, "cannot listen on a socket that was passed: {error}")
             }
             StartError::Shard { shard, error } => {
                 write!(f, "cannot set up the thread of shard {}: {error}", shard.0)

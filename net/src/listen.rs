@@ -1,8 +1,9 @@
-//! Listening sockets: one per address and shard, all shards of an address on the same port.
+//! Listening sockets: one per address and shard, all shards of an address on the same port. Of a
+//! socket that was passed to this process there is one only, and each shard has a descriptor of it.
 //!
 //! They are bound when the server starts, and listen when all shards are ready.
 
-use crate::StartError;
+use crate::{Passed, StartError};
 use shard::Listener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
@@ -27,15 +28,23 @@ pub(crate) struct Opened {
     pub(crate) sockets: Vec<Vec<Listening>>,
     /// The addresses, with the ports that were picked.
     pub(crate) bound: Vec<(Listener, SocketAddr)>,
+    /// So many of `bound`, the first, were passed to this process.
+    passed: usize,
 }
 
-/// Takes every address for every shard; connections are still refused.
+/// Takes every address for every shard; connections are still refused, except on sockets that were
+/// passed and listen already.
 pub(crate) fn bind_all(
     addresses: &[(Listener, SocketAddr)],
+    passed: &[Passed],
     shards: usize,
 ) -> Result<Opened, StartError> {
     let mut sockets: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut bound = Vec::with_capacity(addresses.len());
+    let mut bound = Vec::with_capacity(passed.len() + addresses.len());
+    for Passed { kind, socket } in passed {
+        let address = share(socket, *kind, &mut sockets).map_err(StartError::Passed)?;
+        bound.push((*kind, address));
+    }
     for &(kind, address) in addresses {
         let refused = |error| StartError::Listen { address, error };
         if address.port() != 0 {
@@ -50,21 +59,44 @@ pub(crate) fn bind_all(
         }
         bound.push((kind, address));
     }
-    Ok(Opened { sockets, bound })
+    Ok(Opened {
+        sockets,
+        bound,
+        passed: passed.len(),
+    })
+}
+
+/// Gives each shard a descriptor of a socket that was passed; returns its address.
+fn share(
+    socket: &TcpListener,
+    kind: Listener,
+    sockets: &mut [Vec<Listening>],
+) -> io::Result<SocketAddr> {
+    // As on the sockets made here: whoever passed it may have set neither, or the opposite.
+    SockRef::from(socket).set_tcp_nodelay(true)?;
+    socket.set_nonblocking(false)?;
+    for sockets in sockets {
+        let socket = socket.try_clone()?;
+        sockets.push(Listening { kind, socket });
+    }
+    socket.local_addr()
 }
 
 /// Lets connections come in.
 pub(crate) fn listen_all(opened: &Opened) -> Result<(), StartError> {
     // Sockets that are bound and do not listen are no obstacle to each other, so another program
     // may have come first since.
-    for &(_, address) in &opened.bound {
+    for &(_, address) in &opened.bound[opened.passed..] {
         check_unused(address)?;
     }
     for sockets in &opened.sockets {
         for (listening, &(_, address)) in sockets.iter().zip(&opened.bound) {
-            SockRef::from(&listening.socket)
-                .listen(BACKLOG)
-                .map_err(|error| StartError::Listen { address, error })?;
+            let refused = |error| StartError::Listen { address, error };
+            let socket = SockRef::from(&listening.socket);
+            // One that was passed keeps the backlog that it was given.
+            if !socket.is_listener().map_err(refused)? {
+                socket.listen(BACKLOG).map_err(refused)?;
+            }
         }
     }
     Ok(())
@@ -100,6 +132,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn any() -> SocketAddr {
         "127.0.0.1:0".parse().unwrap()
@@ -107,9 +140,9 @@ mod tests {
 
     #[test]
     fn all_shards_share_the_port_that_was_picked() {
-        let opened = bind_all(&[(Listener::Mqtt, any()), (Listener::Http, any())], 3).unwrap();
+        let opened = bind_all(&[(Listener::Mqtt, any()), (Listener::Http, any())], &[], 3).unwrap();
         listen_all(&opened).unwrap();
-        let Opened { sockets, bound } = opened;
+        let Opened { sockets, bound, .. } = opened;
         assert_eq!(bound.len(), 2);
         assert_ne!(bound[0].1, bound[1].1);
         for sockets in sockets {
@@ -122,16 +155,16 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_refused_even_to_ourselves() {
-        let opened = bind_all(&[(Listener::Mqtt, any())], 2).unwrap();
+        let opened = bind_all(&[(Listener::Mqtt, any())], &[], 2).unwrap();
         listen_all(&opened).unwrap();
         let taken = opened.bound[0].1;
-        let error = bind_all(&[(Listener::Mqtt, taken)], 2).unwrap_err();
+        let error = bind_all(&[(Listener::Mqtt, taken)], &[], 2).unwrap_err();
         assert!(matches!(error, StartError::Listen { address, .. } if address == taken));
     }
 
     #[test]
     fn what_is_only_bound_refuses_connections() {
-        let opened = bind_all(&[(Listener::Mqtt, any())], 2).unwrap();
+        let opened = bind_all(&[(Listener::Mqtt, any())], &[], 2).unwrap();
         let address = opened.bound[0].1;
         let refused = std::net::TcpStream::connect(address).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
@@ -141,11 +174,27 @@ mod tests {
 
     #[test]
     fn of_two_that_begin_at_the_same_time_the_later_is_refused() {
-        let first = bind_all(&[(Listener::Mqtt, any())], 2).unwrap();
-        let second = bind_all(&[(Listener::Mqtt, first.bound[0].1)], 2).unwrap();
+        let first = bind_all(&[(Listener::Mqtt, any())], &[], 2).unwrap();
+        let second = bind_all(&[(Listener::Mqtt, first.bound[0].1)], &[], 2).unwrap();
         listen_all(&first).unwrap();
         let error = listen_all(&second).unwrap_err();
         assert!(matches!(error, StartError::Listen { error, .. }
             if error.kind() == io::ErrorKind::AddrInUse));
+    }
+
+    #[test]
+    fn a_passed_socket_is_shared_and_keeps_who_waits_on_it() {
+        let socket = Arc::new(TcpListener::bind(any()).unwrap());
+        let address = socket.local_addr().unwrap();
+        let early = std::net::TcpStream::connect(address).unwrap();
+        let passed = Passed {
+            kind: Listener::Http,
+            socket,
+        };
+        let opened = bind_all(&[(Listener::Mqtt, any())], &[passed], 3).unwrap();
+        assert_eq!(opened.bound[0], (Listener::Http, address));
+        listen_all(&opened).unwrap();
+        let (_, peer) = opened.sockets[2][0].socket.accept().unwrap();
+        assert_eq!(peer, early.local_addr().unwrap());
     }
 }

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::links::Links;
 use crate::listen::{self, Listening, Opened};
+use crate::pulse::Pulse;
 use crate::seat::{Entrance, Seat};
 use crate::store::{Made, Waker, Workplace};
 use crate::uring;
@@ -122,7 +123,7 @@ where
     addresses.extend(config.mqtt.iter().map(|&address| (Listener::Mqtt, address)));
     addresses.extend(config.http.iter().map(|&address| (Listener::Http, address)));
     let shards = usize::from(config.shards);
-    let opened = listen::bind_all(&addresses, shards)?;
+    let opened = listen::bind_all(&addresses, &config.passed, shards)?;
 
     let wakes: Arc<[Wake]> = (0..config.shards)
         .map(|index| {
@@ -315,6 +316,11 @@ impl Server {
     /// [`Server::join`].
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// Something that watches whether the shards take turns.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(Arc::clone(&self.stopper.wakes), self.stopper.clone())
     }
 
     /// Waits until all shards have stopped; returns the first failure of any of them.

@@ -94,7 +94,9 @@ pub(crate) fn run<H: Handler, B: Backend>(
 impl<H: Handler> Driver<H> {
     /// To be called by the backend when it has waited: reads the clock for this turn.
     pub(crate) fn begin(&mut self) {
-        self.links.own_wake().retract_sleep();
+        let wake = self.links.own_wake();
+        wake.retract_sleep();
+        wake.count_turn();
         // Not `max`ed needlessly: the clock is monotonic.
         self.now = self.clock.now();
     }

@@ -164,6 +164,7 @@ fn configure(
         },
         mqtt: arguments.mqtt_addresses(),
         http: arguments.http_addresses(),
+        passed: Vec::new(),
         shard,
         tuning: Tuning {
             gather_us: arguments.gather,

@@ -133,6 +133,7 @@ pub fn config(driver: DriverChoice, shards: u16, tuning: Tuning) -> ServerConfig
         driver,
         mqtt: vec!["127.0.0.1:0".parse().unwrap()],
         http: Vec::new(),
+        passed: Vec::new(),
         shard: shard::Config::alone(),
         tuning,
     }

@@ -91,6 +91,7 @@ fn main() {
         },
         mqtt: vec!["127.0.0.1:0".parse().expect("an address")],
         http: Vec::new(),
+        passed: Vec::new(),
         shard: shard::Config::alone(),
         tuning,
     };
