@@ -6,11 +6,13 @@
 
 use crate::backend::Backend;
 use crate::clock::{Clock, LineLimit};
+use crate::console::Console;
 use crate::helpers::Helpers;
 use crate::links::Links;
 use crate::slots::{Flag, Parting, Phase, Slots};
 use crate::store::{Made, Store, StoreEvent};
 use crate::{Handler, Tuning};
+use shard::console::Question;
 use shard::{
     Close, Commit, Compute, Computed, ConnectionId, Effect, Effects, Event, Handoff, Level,
     Listener, ShardId, Span, Time,
@@ -51,6 +53,10 @@ pub(crate) struct Driver<H> {
     pub(crate) helpers: Option<Box<dyn Helpers>>,
     /// What of it is answered, and the shard has not heard.
     pub(crate) computed: VecDeque<(u64, Computed)>,
+    /// Where an operator asks.
+    pub(crate) console: Option<Box<dyn Console>>,
+    /// A question that the shard has not heard.
+    pub(crate) asked: Option<(u64, Box<Question>)>,
     /// The highest commit, while it has not been answered.
     pub(crate) unanswered: Option<u64>,
     /// When flushing connections are given up, in order of time.
@@ -96,6 +102,8 @@ impl<H: Handler> Driver<H> {
             may_say_more: false,
             helpers: made.helpers,
             computed: VecDeque::new(),
+            console: made.console,
+            asked: None,
             unanswered: None,
             flushes: VecDeque::new(),
             lingers: VecDeque::new(),
@@ -146,6 +154,11 @@ impl<H: Handler> Driver<H> {
                 None => self.log(Level::Warn, "no store to load from"),
             },
             Effect::Compute(compute) => self.compute(compute),
+            Effect::Answered { id, report } => {
+                if let Some(console) = &mut self.console {
+                    console.answer(id, report);
+                }
+            }
             Effect::Ready => self.is_ready = true,
             Effect::Log { level, text } => self.log(level, &text),
             Effect::Stopped => self.has_stopped = true,

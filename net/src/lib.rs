@@ -8,6 +8,7 @@ mod atomic {
 mod backend;
 mod clock;
 mod config;
+mod console;
 mod driver;
 mod epoll;
 mod error;
@@ -29,6 +30,7 @@ mod uring;
 mod wake;
 
 pub use config::{DriverChoice, Passed, ServerConfig, Tuning};
+pub use console::Console;
 pub use error::{JoinError, StartError};
 pub use handler::Handler;
 pub use helpers::Helpers;

@@ -101,6 +101,7 @@ where
             handler: make(place.shard, place.now),
             store: None,
             helpers: None,
+            console: None,
         })
     })
 }

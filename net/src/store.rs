@@ -4,6 +4,7 @@
 //! on a thread of its own, and wakes the shard's thread by the [`Waker`] when there is something to
 //! [`Store::poll`] for.
 
+use crate::console::Console;
 use crate::helpers::Helpers;
 use crate::wake::Wake;
 use shard::{Commit, SessionKey, ShardId, StoredQueued, Time};
@@ -111,4 +112,6 @@ pub struct Made<H> {
     /// Do what takes it long. Without them, everything is answered with
     /// [`shard::Computed::Busy`].
     pub helpers: Option<Box<dyn Helpers>>,
+    /// Asks it. Without one, nobody does.
+    pub console: Option<Box<dyn Console>>,
 }

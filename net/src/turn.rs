@@ -27,6 +27,9 @@ const STORE_EVENTS_PER_TURN: usize = 256;
 /// Answers of helpers taken per turn.
 const COMPUTED_PER_TURN: usize = 256;
 
+/// Questions of an operator taken per turn: each may take as long as hundreds of messages.
+const QUESTIONS_PER_TURN: usize = 2;
+
 /// How a shard's thread ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -72,6 +75,7 @@ pub(crate) fn run<H: Handler, B: Backend>(
             return Ok(Outcome::StoreFailed(reason));
         }
         driver.take_from_helpers();
+        driver.take_from_console();
         driver.carry_out(backend);
         if driver.is_finished() && !is_counted {
             is_counted = true;
@@ -137,8 +141,11 @@ impl<H: Handler> Driver<H> {
         self.said = self.store.as_mut().and_then(|store| store.poll());
         let computed = self.helpers.as_mut().and_then(|helpers| helpers.poll());
         self.computed.extend(computed);
+        let asked = || self.console.as_mut().and_then(|console| console.poll());
+        self.asked = self.asked.take().or_else(asked);
         if self.said.is_some()
             || !self.computed.is_empty()
+            || self.asked.is_some()
             || self.links.has_work()
             || shared.has_news(self.has_opened, self.is_stopping)
         {
@@ -267,6 +274,17 @@ impl<H: Handler> Driver<H> {
                 break;
             };
             self.handle(Event::Computed { id, outcome });
+        }
+    }
+
+    /// What an operator asks. What is left is seen before the thread sleeps.
+    fn take_from_console(&mut self) {
+        for _ in 0..QUESTIONS_PER_TURN {
+            let polled = || self.console.as_mut().and_then(|console| console.poll());
+            let Some((id, question)) = self.asked.take().or_else(polled) else {
+                break;
+            };
+            self.handle(Event::Asked { id, question });
         }
     }
 

@@ -88,6 +88,7 @@ fn served(driver: DriverChoice, has_helpers: bool, test: impl FnOnce(&mut TcpStr
             handler: Scripted::new(asking()),
             store: None,
             helpers,
+            console: None,
         })
     });
     let server = match made {

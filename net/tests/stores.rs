@@ -376,6 +376,7 @@ fn beginner(place: &Workplace, store: Box<dyn Store>) -> Made<Beginner> {
         },
         store: Some(store),
         helpers: None,
+        console: None,
     }
 }
 
@@ -433,6 +434,7 @@ fn a_shard_that_cannot_be_made_says_why_and_others_give_up(driver: DriverChoice)
             handler: Scripted::new(Box::new(harness::echo)),
             store: Some(store),
             helpers: None,
+            console: None,
         })
     });
     match made {

@@ -3,6 +3,7 @@
 use crate::connection::{AliasesOut, Stage};
 use crate::map::map_with_seed;
 use crate::mesh::mqtt::{Claim, Right, claimed_device};
+use crate::mesh::seconds;
 use crate::message::{MessageView, Publisher};
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
@@ -288,6 +289,7 @@ impl Shard {
         });
         let connection = self.connections[id.index as usize].as_mut().expect("alive");
         connection.stage = Stage::Open(session);
+        connection.opened_s = seconds(self.now);
         connection.keep_alive_s = keep_alive_s;
         connection.send_window = receive_maximum.min(limits.in_flight_max);
         if aliases_out.is_some() {

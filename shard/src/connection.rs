@@ -45,6 +45,8 @@ pub struct Connection {
     pub keep_alive_s: u16,
     /// The client's Receive Maximum, at most ours for it.
     pub send_window: u16,
+    /// When CONNECT was accepted, in seconds of the Unix epoch; 0 before that.
+    pub opened_s: u32,
     /// Bytes; the client takes no larger packet.
     pub packet_bytes_max: u32,
     /// The pending timer.
@@ -106,6 +108,7 @@ impl Connection {
             paused_for: 0,
             keep_alive_s: 0,
             send_window: u16::MAX,
+            opened_s: 0,
             packet_bytes_max: u32::MAX,
             timer: None,
             received_at: now,

@@ -156,6 +156,16 @@ impl Durable {
         self.is_under_way
     }
 
+    /// Bytes of the batch that is being filled.
+    pub fn waiting_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+
+    /// Connections that are not read until the batch is smaller.
+    pub fn paused(&self) -> usize {
+        self.paused.len()
+    }
+
     /// Reads more of this session's queue at the next turn at which that may find something new.
     pub fn want_load(&mut self, session: u32) {
         if self.wanted_loads.last() != Some(&session) {

@@ -7,6 +7,7 @@
 //! Bounded by: `Limits::output_bytes_max` per outbox (the shard asks [`Effects::pending_bytes`]
 //! before it appends), frames by the credits of `lanes.rs`, the list by the work of one turn.
 
+use crate::console::Report;
 use crate::table::Table;
 use crate::{Commit, Compute, ConnectionId, Frame, Handoff, Lane, SessionKey, ShardId};
 use std::collections::VecDeque;
@@ -57,6 +58,13 @@ pub enum Effect {
     },
     /// Have a helper thread do this, and answer with [`crate::Event::Computed`].
     Compute(Compute),
+    /// The answer to [`crate::Event::Asked`].
+    Answered {
+        /// As in the question.
+        id: u64,
+        /// What is to be said.
+        report: Box<Report>,
+    },
     /// Everything recovered is announced to the other shards: clients may come.
     Ready,
     /// Something that an operator may want to read. The driver writes it to the log, and limits the

@@ -1,5 +1,6 @@
 //! What the world tells a shard. The set is closed: there is no other way in.
 
+use crate::console::Question;
 use crate::{Computed, ConnectionId, Frame, Handoff, SessionKey, ShardId, StoredQueued};
 use std::net::SocketAddr;
 
@@ -74,6 +75,13 @@ pub enum Event<'a> {
         id: u64,
         /// What came of it.
         outcome: Computed,
+    },
+    /// An operator asks; [`crate::Effect::Answered`] answers.
+    Asked {
+        /// Given back with the answer.
+        id: u64,
+        /// What.
+        question: Box<Question>,
     },
     /// The store cannot write for now (full disk, read-only disk). It keeps what it was given and
     /// tries again; nothing is lost, and nothing gets durable meanwhile.

@@ -224,6 +224,17 @@ impl Lanes {
             .all(|lane| lane.retains_answered == lane.retains_sent)
     }
 
+    /// How loaded the lanes are: requests not answered, frames that wait for a credit, and
+    /// connections that are not read because of it.
+    pub fn load(&self) -> (u64, u64, u64) {
+        self.lanes.iter().fold((0, 0, 0), |sum, lane| {
+            let outstanding: usize = lane.tiers.iter().map(|tier| tier.outstanding).sum();
+            let paused = lane.paused.len() as u64;
+            let waiting = lane.waiting() as u64;
+            (sum.0 + outstanding as u64, sum.1 + waiting, sum.2 + paused)
+        })
+    }
+
     /// Asserts the bounds.
     pub fn check(&self) {
         for lane in &self.lanes {

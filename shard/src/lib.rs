@@ -11,6 +11,7 @@ mod compute;
 mod config;
 mod connect;
 mod connection;
+pub mod console;
 mod counters;
 mod deliver;
 mod durable;

@@ -186,6 +186,7 @@ impl Shard {
             Event::Committed { sequence } => self.on_committed(sequence, effects),
             Event::Loaded { session, messages } => self.on_loaded(session, messages, effects),
             Event::Computed { id, outcome } => self.on_computed(id, outcome, effects),
+            Event::Asked { id, question } => self.on_asked(id, *question, effects),
             Event::StoreStalled { reason } => self.on_store_stalled(&reason, effects),
             Event::StoreResumed => self.on_store_resumed(effects),
             Event::Tick => self.on_tick(effects),

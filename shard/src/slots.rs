@@ -106,6 +106,16 @@ impl<T> Slots<T> {
         value
     }
 
+    /// The value in a slot, if it is in use.
+    pub fn peek(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
+    }
+
+    /// One more than the highest slot number that was ever in use.
+    pub fn end(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Slots in use.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -191,6 +191,11 @@ impl Subscriptions {
         announcement.waiters
     }
 
+    /// How many filters there are.
+    pub fn len(&self) -> usize {
+        self.tree.len()
+    }
+
     /// Whether a session subscribes to a filter.
     pub fn has(&self, filter: FilterId, session: u32) -> bool {
         self.tree.value(filter).subscribers.get(session).is_some()

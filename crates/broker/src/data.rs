@@ -204,6 +204,7 @@ impl Data {
         Ok(Made {
             handler: shard,
             store: Some(Box::new(Kept::new(number, worker))),
+            console: None,
             helpers: Some(self.helpers.helpers_of(move || waker.wake())),
         })
     }

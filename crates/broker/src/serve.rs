@@ -89,6 +89,7 @@ fn start_in_memory(
         Ok(Made {
             handler: shard,
             store: None,
+            console: None,
             helpers: Some(helpers.helpers_of(move || waker.wake())),
         })
     })

@@ -257,6 +257,7 @@ impl World {
                 let delay_us = self.commit_delay();
                 self.schedule(delay_us, What::Computed(shard));
             }
+            Effect::Answered { .. } => bail!("shard {} answers a question nobody asked", shard.0),
             Effect::Ready => self.ready(shard),
             Effect::Log { level, text } => {
                 self.say(format_args!("shard {} logs {level:?}: {text}", shard.0));

@@ -330,6 +330,7 @@ impl World {
             }
             Effect::Commit(_) | Effect::Load { .. } => panic!("there is no store"),
             Effect::Compute(compute) => self.cores[core].computes.push(compute.id),
+            Effect::Answered { .. } => panic!("nobody has asked"),
             Effect::Ready => {}
             Effect::Log { text, .. } => self.digest.write(text.as_bytes()),
             Effect::Stopped => {

@@ -166,6 +166,7 @@ pub fn serve_stored(
             handler: Scripted::new(script),
             store: Some(store),
             helpers: None,
+            console: None,
         })
     });
     run(made)

@@ -21,6 +21,7 @@
 pub mod bytes;
 mod client;
 pub mod computes;
+mod core;
 pub mod packets;
 pub mod store;
 mod world;

@@ -1,6 +1,7 @@
 //! The driver of every shard, in one thread and in virtual time.
 
-use super::{Client, Version, client::ClientState, computes, store::ModelStore};
+use super::{Client, Version, client::ClientState, computes, core::Core, store::ModelStore};
+use shard::console::{Question, Report};
 use shard::{
     Anonymous, Close, Commit, Config, ConnectionId, Durability, DurabilityMode, Effect, Effects,
     Event, Frame, Lane, Limits, Listener, Shard, ShardId, Span, Time,
@@ -91,6 +92,27 @@ impl World {
             };
             change(config);
         })
+    }
+
+    /// Asks one shard as an operator does; its answer, if it has come at once.
+    pub fn ask(&self, core: usize, question: Question) -> Option<Report> {
+        let mut inner = self.inner.borrow_mut();
+        let question = Box::new(question);
+        inner.handle(core, Event::Asked { id: 7, question });
+        inner.settle();
+        self.answer_in(&mut inner, core)
+    }
+
+    /// The answer to a question that has not been answered at once.
+    pub fn answer(&self, core: usize) -> Option<Report> {
+        self.answer_in(&mut self.inner.borrow_mut(), core)
+    }
+
+    fn answer_in(&self, inner: &mut Inner, core: usize) -> Option<Report> {
+        let (id, report) = inner.cores[core].answers.pop()?;
+        assert_eq!(id, 7, "the question's number comes back");
+        assert!(inner.cores[core].answers.is_empty(), "answered once");
+        Some(*report)
     }
 
     /// From now on commits are answered only by [`World::commit`].
@@ -219,98 +241,6 @@ impl World {
         inner.settle();
         inner.advance(Span::from_s(10));
         inner.cores.iter().all(|core| core.is_stopped)
-    }
-}
-
-/// One connection, as its driver sees it.
-struct Slot {
-    generation: u32,
-    /// Index of the client; `None` while the slot is free.
-    client: Option<usize>,
-    is_paused: bool,
-    /// Bytes that arrived while reading was paused.
-    inbox: Vec<u8>,
-}
-
-/// One shard and its driver.
-struct Core {
-    shard: Shard,
-    effects: Effects,
-    slots: Vec<Slot>,
-    /// Frames in the rings towards other shards: request lane, then reply lane.
-    rings: Vec<[VecDeque<Frame>; 2]>,
-    /// Staged frames once did not fit.
-    was_full: Vec<bool>,
-    config: Config,
-    store: ModelStore,
-    /// Commits to make durable and to confirm.
-    commits: Vec<Commit>,
-    /// Slow work, to be done and answered.
-    computes: Vec<shard::Compute>,
-    is_ready: bool,
-    is_stopped: bool,
-}
-
-impl Core {
-    fn new(config: Config, now: Time, store: ModelStore) -> Core {
-        let shards = config.shards as usize;
-        let mut shard = Shard::new(config.clone(), now);
-        for record in store.records() {
-            shard.recover(record).expect("what was committed is sound");
-        }
-        let is_durable = config.durability.mode != DurabilityMode::Memory;
-        if is_durable {
-            shard.begin(store.alive);
-        }
-        Core {
-            config,
-            store,
-            shard,
-            effects: Effects::new(shards),
-            slots: Vec::new(),
-            rings: (0..shards).map(|_| Default::default()).collect(),
-            was_full: vec![false; shards],
-            commits: Vec::new(),
-            computes: Vec::new(),
-            is_ready: !is_durable,
-            is_stopped: false,
-        }
-    }
-
-    fn open(&mut self, client: usize) -> ConnectionId {
-        let free = self.slots.iter().position(|slot| slot.client.is_none());
-        let index = free.unwrap_or_else(|| {
-            let slot = Slot {
-                generation: 0,
-                client: None,
-                is_paused: false,
-                inbox: Vec::new(),
-            };
-            self.slots.push(slot);
-            self.slots.len() - 1
-        });
-        let slot = &mut self.slots[index];
-        slot.generation += 1;
-        slot.client = Some(client);
-        slot.is_paused = false;
-        slot.inbox.clear();
-        let connection = ConnectionId {
-            index: index as u32,
-            generation: slot.generation,
-        };
-        self.effects.open(connection);
-        connection
-    }
-
-    /// The slot, unless the connection is gone.
-    fn slot(&mut self, connection: ConnectionId) -> Option<&mut Slot> {
-        let slot = &mut self.slots[connection.index as usize];
-        (slot.generation == connection.generation && slot.client.is_some()).then_some(slot)
-    }
-
-    fn close(&mut self, connection: ConnectionId) {
-        self.effects.close(connection);
-        self.slots[connection.index as usize].client = None;
     }
 }
 
@@ -566,6 +496,7 @@ impl Inner {
                 let messages = store.load(session, after, messages_max as usize);
                 self.handle(core, Event::Loaded { session, messages });
             }
+            Effect::Answered { id, report } => self.cores[core].answers.push((id, report)),
             Effect::Ready => self.cores[core].is_ready = true,
             Effect::Log { .. } => {}
             Effect::Stopped => self.cores[core].is_stopped = true,
