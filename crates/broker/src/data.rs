@@ -6,6 +6,7 @@ use crate::helpers::Pool;
 use crate::kept::Kept;
 use crate::progress::Count;
 use crate::serve::secret;
+use crate::supervise;
 use crate::upkeep::summary_of;
 use anyhow::{Context, bail};
 use net::{Made, ServerConfig, Workplace};
@@ -64,6 +65,7 @@ impl Data {
                 said = Instant::now();
                 has_moved = true;
                 info!("{step}");
+                supervise::progress(&step.to_string(), true);
             }
             Ok(())
         })?;

@@ -19,6 +19,7 @@ mod logs;
 mod progress;
 mod serve;
 mod settings;
+mod supervise;
 mod upkeep;
 
 use arguments::{Arguments, Command};

@@ -1,5 +1,7 @@
-//! Says how far something has come that takes longer than a second.
+//! Says how far something has come that takes longer than a second: in the log, and to the service
+//! manager.
 
+use crate::supervise;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -39,8 +41,12 @@ impl Progress {
         let (stop, stopped) = channel::<()>();
         let count = count.clone();
         let watching = Builder::new().name("progress".to_owned()).spawn(move || {
+            let mut before = 0;
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                info!(records = count.now(), "{what}");
+                let records = count.now();
+                info!(records, "{what}");
+                supervise::progress(&format!("{what}: {records} records"), records > before);
+                before = records;
             }
         });
         if let Err(error) = &watching {

@@ -6,7 +6,9 @@ use crate::durability::Mode;
 use crate::helpers::Pool;
 use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::{cpus, descriptors, failure};
+use crate::supervise::activation::{Activation, Placed, Wanted};
+use crate::supervise::watchdog::Watchdog;
+use crate::{cpus, descriptors, failure, supervise};
 use anyhow::Context;
 use net::{DriverChoice, Made, Server, ServerConfig, Stopper, Tuning};
 use shard::limits::QueuePolicy;
@@ -16,7 +18,11 @@ use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::process;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tracing::{info, warn};
+
+/// Files take milliseconds to close, unless the disk is slow or full.
+const FILES_CLOSE_MAX: Duration = Duration::from_secs(45);
 
 /// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
 pub fn run(
@@ -24,12 +30,16 @@ pub fn run(
     durability: Durability,
     settings: Settings,
 ) -> anyhow::Result<()> {
+    // Before there is a second thread.
+    let activation = Activation::take()?;
     let arguments = arguments.with_ports(&settings);
     let version = env!("MESHRING_VERSION");
     info!(version, "starting");
     descriptors::raise_limit();
     let usable = cpus::usable();
-    let config = configure(&arguments, durability, &settings, &usable)?;
+    let placed = activation.place(wanted(&arguments))?;
+    let config = configure(&arguments, durability, &settings, &usable, placed)?;
+    let stop_max = stop_max(&config.tuning);
     say_what_may_surprise(&arguments, &settings);
 
     // Before anything runs, so that a signal during start is neither lost nor fatal.
@@ -38,7 +48,7 @@ pub fn run(
     let to_stop = Arc::clone(&stopper);
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || watch(signals, &to_stop))
+        .spawn(move || watch(signals, &to_stop, stop_max))
         .context("cannot start the thread that waits for signals")?;
 
     let cpus = cpus::ranges(&config.cpus);
@@ -65,7 +75,10 @@ pub fn run(
     if let Err(error) = announce(&server) {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }
+    supervise::ready(&status(&server, shards));
+    let watchdog = Watchdog::start(server.pulse()).context("no thread for the watchdog")?;
     let result = server.join();
+    drop(watchdog);
     if let Some(data) = &data {
         data.stop_control();
     }
@@ -119,12 +132,36 @@ fn start_with_data(
     Ok((server, data))
 }
 
+/// Where to listen, if nothing was passed.
+fn wanted(arguments: &ServeArguments) -> Wanted {
+    Wanted {
+        mqtt: arguments.mqtt_addresses(),
+        is_mqtt_default: arguments.mqtt.is_empty(),
+        http: arguments.http_addresses(),
+        is_http_default: arguments.http.is_empty(),
+        admin: Vec::new(),
+    }
+}
+
+/// What a service manager shows of a broker that runs.
+fn status(server: &Server, shards: u16) -> String {
+    let plural = if shards == 1 { "" } else { "s" };
+    format!("running: {shards} shard{plural}, {}", server.driver())
+}
+
+/// How long a graceful stop takes at most: what the driver allows connections, and time for the
+/// files to be written and closed.
+fn stop_max(tuning: &Tuning) -> Duration {
+    Duration::from_millis(u64::from(tuning.stop_ms)) + FILES_CLOSE_MAX
+}
+
 /// The server's configuration: checked, with nothing left to default.
 fn configure(
     arguments: &ServeArguments,
     durability: Durability,
     settings: &Settings,
     usable: &[usize],
+    placed: Placed,
 ) -> anyhow::Result<ServerConfig> {
     let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), usable)?;
     if let Some(shared) = (1..cpus.len()).find(|&shard| cpus[..shard].contains(&cpus[shard])) {
@@ -163,9 +200,9 @@ fn configure(
             Driver::IoUring => DriverChoice::IoUring,
             Driver::Epoll => DriverChoice::Epoll,
         },
-        mqtt: arguments.mqtt_addresses(),
-        http: arguments.http_addresses(),
-        passed: Vec::new(),
+        mqtt: placed.mqtt,
+        http: placed.http,
+        passed: placed.passed,
         shard,
         tuning: Tuning {
             gather_us: arguments.gather,
@@ -247,7 +284,7 @@ fn announce(server: &Server) -> io::Result<()> {
 
 /// Turns the first signal into a graceful stop, and the second into the end. While the broker still
 /// starts, the first is the end: nothing is open, and files are whole at any moment.
-fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>) {
+fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>, stop_max: Duration) {
     let mut is_stopping = false;
     for signal in signals.forever() {
         let name = if signal == SIGINT {
@@ -257,6 +294,7 @@ fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>) {
         };
         let Some(stopper) = stopper.get() else {
             info!(signal = name, "stopped before it was up");
+            supervise::stopping("stopped before it was up", Duration::ZERO);
             process::exit(0);
         };
         if is_stopping {
@@ -266,6 +304,7 @@ fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>) {
         }
         is_stopping = true;
         info!(signal = name, "stopping; a second signal exits at once");
+        supervise::stopping("stopping: connections are closed, files written", stop_max);
         stopper.stop();
     }
 }

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use storage::{DataDirectory, NewDirectory, StoreOptions};
 use support::kept::{retained, serve};
 use support::meshring;
+use support::notify::Manager;
 use tempfile::TempDir;
 
 /// So many retained messages take some seconds, also on a quick machine.
@@ -60,8 +61,9 @@ fn records(line: &str) -> Option<usize> {
 
 /// Starts a broker and sends SIGTERM when it says for the first time how far it is: its exit code,
 /// and what it printed on stdout and, from then on, on stderr.
-fn stopped_while_recovering(data: &TempDir) -> (Option<i32>, String, String) {
+fn stopped_while_recovering(data: &TempDir, manager: &Manager) -> (Option<i32>, String, String) {
     let mut command = meshring();
+    manager.manage(&mut command, None);
     command.args([
         "serve",
         "--dev",
@@ -100,10 +102,18 @@ fn stopped_while_recovering(data: &TempDir) -> (Option<i32>, String, String) {
 #[test]
 fn a_long_start_says_how_far_it_is_and_may_be_stopped() {
     let data = filled();
-    let (code, printed, log) = stopped_while_recovering(&data);
+    let manager = Manager::new();
+    let (code, printed, log) = stopped_while_recovering(&data, &manager);
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(printed, "", "nothing listens yet");
     assert!(log.contains("stopped before it was up"), "{log}");
+    let (_, told) = manager.await_line("STOPPING=1");
+    assert!(
+        told[0][0].starts_with("STATUS=recovering: ")
+            && told[0][1].starts_with("EXTEND_TIMEOUT_USEC="),
+        "{told:?}"
+    );
+    assert!(told.iter().flatten().all(|line| line != "READY=1"));
 
     let mut broker = serve(data.path(), &["--shards", "1"]);
     assert_eq!(retained(&broker, 1_000).len(), 1_000);

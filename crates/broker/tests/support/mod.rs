@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 pub mod kept;
+pub mod notify;
 pub mod raw;
 
 use std::io::{BufRead, BufReader, Read};
