@@ -36,7 +36,7 @@ pub use handler::Handler;
 pub use helpers::Helpers;
 pub use host::{prefer_exact_timers, prefer_small_pages, reserve_descriptors};
 pub use pulse::Pulse;
-pub use server::{Server, Stopper, start, start_stored, start_with};
+pub use server::{Server, Stopper, probe_io_uring, start, start_stored, start_with};
 pub use store::{Made, Store, StoreEvent, Waker, Workplace};
 pub use wake::Wake;
 

@@ -79,6 +79,12 @@ impl Shared {
     }
 }
 
+/// Whether io_uring can be used by this process with all that the driver needs of it, found out by
+/// using it. Errs with what is refused, for people.
+pub fn probe_io_uring() -> Result<(), String> {
+    uring::probe()
+}
+
 /// Starts one [`Shard`] per thread, which keeps nothing. Returns when all listeners are open.
 pub fn start(config: ServerConfig) -> Result<Server, StartError> {
     let template = config.clone();

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help that teaches it.
 
 use crate::cpus::CpuList;
+use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::durability::{Mode, PrefixMode};
 use crate::import::{IMPORT_NOTES, ImportArguments};
 use crate::settings::{DeviceArguments, Settings};
@@ -68,6 +69,9 @@ pub enum Command {
     /// Make damaged files usable again with what can still be read
     #[command(after_long_help = REPAIR_NOTES)]
     Repair(RepairArguments),
+    /// Look at the host and the configuration, and say what stands in the way
+    #[command(after_long_help = DOCTOR_NOTES)]
+    Doctor(Box<DoctorArguments>),
     /// Bring devices of a FreshBlu server, with their tokens and subscriptions
     #[command(after_long_help = IMPORT_NOTES)]
     Import(ImportArguments),

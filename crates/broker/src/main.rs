@@ -10,6 +10,7 @@ mod control;
 mod cpus;
 mod data;
 mod descriptors;
+mod doctor;
 mod durability;
 mod failure;
 mod helpers;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => upkeep::restore(&arguments),
         Command::Check(arguments) => upkeep::check(&arguments),
         Command::Repair(arguments) => upkeep::repair(&arguments),
+        Command::Doctor(arguments) => doctor::run(*arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {

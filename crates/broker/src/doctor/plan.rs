@@ -1,0 +1,72 @@
+//! What the broker is to do, as far as the host matters: from the flags, variables and
+//! configuration that it would be started with.
+
+use super::host::{Host, cpu_list};
+use crate::arguments::{Driver, ServeArguments};
+use crate::cpus;
+use crate::durability::Mode;
+use crate::settings::Settings;
+use anyhow::anyhow;
+use shard::Anonymous;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What the broker is to do.
+#[derive(Debug)]
+pub struct Plan {
+    /// Connections that it is to hold.
+    pub connections: u64,
+    /// Shards.
+    pub shards: usize,
+    /// The CPUs that they run on.
+    pub cpus: Vec<usize>,
+    /// Whether io_uring is not wanted.
+    pub is_epoll: bool,
+    /// Where it keeps what it keeps; none if it keeps nothing.
+    pub data: Option<PathBuf>,
+    /// Where it listens for MQTT.
+    pub mqtt: Vec<SocketAddr>,
+    /// Where it listens for HTTP.
+    pub http: Vec<SocketAddr>,
+    /// Who needs no credentials.
+    pub anonymous: Anonymous,
+    /// Whether the pepper is one that everybody can read.
+    pub is_pepper_public: bool,
+}
+
+impl Plan {
+    /// From what `meshring serve` would be told, on this host. Errs if that makes no sense.
+    pub fn make(arguments: ServeArguments, connections: u64, host: &Host) -> anyhow::Result<Plan> {
+        let settings = Settings::read(&arguments, &|name| std::env::var_os(name))
+            .map_err(|wrong| anyhow!(wrong))?;
+        let arguments = arguments.with_ports(&settings);
+        let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), &usable(host))?;
+        let is_kept = arguments.durability != Mode::Memory;
+        let data = is_kept
+            .then(|| std::path::absolute(arguments.data_directory()))
+            .transpose()?;
+        Ok(Plan {
+            connections,
+            shards: cpus.len(),
+            cpus,
+            is_epoll: arguments.driver == Driver::Epoll,
+            data,
+            mqtt: arguments.mqtt_addresses(),
+            http: arguments.http_addresses(),
+            anonymous: settings.anonymous,
+            is_pepper_public: settings.is_pepper_public,
+        })
+    }
+
+    /// All addresses that it listens on.
+    pub fn addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.mqtt.iter().chain(&self.http)
+    }
+}
+
+/// The CPUs that a broker on this host could use.
+fn usable(host: &Host) -> Vec<usize> {
+    let of_process = host.process().status(host, "Cpus_allowed_list");
+    let usable = of_process.as_deref().and_then(cpu_list);
+    usable.unwrap_or_else(cpus::usable)
+}
