@@ -1,5 +1,6 @@
 //! The command line: what can be said, and the help that teaches it.
 
+use crate::admin::AdminSettings;
 use crate::cpus::CpuList;
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::durability::{Mode, PrefixMode};
@@ -212,6 +213,10 @@ pub struct ServeArguments {
           value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub gather: u32,
 
+    /// Where operators look in.
+    #[command(flatten)]
+    pub admin: AdminSettings,
+
     /// About devices.
     #[command(flatten)]
     pub devices: DeviceArguments,
@@ -293,7 +298,7 @@ impl ServeArguments {
 
 /// An address with a port. Names are not looked up: a broker should not change its listeners with
 /// the weather of a name server.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected an IP address and a port, such as 127.0.0.1:1883, 0.0.0.0:1883 or [::1]:1883"
             .to_owned()

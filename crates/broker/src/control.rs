@@ -32,7 +32,7 @@ pub type Backup<'a> =
 
 /// The socket of a directory by a name that is short enough for a socket, however long the path
 /// of the directory is; and the open directory, which the name goes through.
-fn short_path(directory: &Path, name: &str) -> io::Result<(PathBuf, File)> {
+pub fn short_path(directory: &Path, name: &str) -> io::Result<(PathBuf, File)> {
     let open = File::open(directory)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", open.as_raw_fd()));
     Ok((path, open))

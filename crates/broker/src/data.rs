@@ -1,5 +1,6 @@
 //! The directory of what the shards keep: opened once, and then by each shard for itself.
 
+use crate::admin::console::Consoles;
 use crate::control::{self, Control};
 use crate::cpus;
 use crate::helpers::Pool;
@@ -31,6 +32,7 @@ pub struct Data {
     directory: DataDirectory,
     spare_cpus: Arc<[usize]>,
     helpers: Arc<Pool>,
+    consoles: Arc<Consoles>,
     recovered: Count,
     /// Per shard, once it has recovered.
     workers: Vec<OnceLock<WorkerControl>>,
@@ -50,7 +52,7 @@ impl Data {
         path: &Path,
         config: &ServerConfig,
         spare_cpus: Vec<usize>,
-        helpers: Arc<Pool>,
+        (helpers, consoles): (Arc<Pool>, Arc<Consoles>),
     ) -> anyhow::Result<Data> {
         let new = NewDirectory {
             id: getrandom::u64().context("the system gives no random numbers")?,
@@ -77,6 +79,7 @@ impl Data {
             directory,
             spare_cpus: spare_cpus.into(),
             helpers,
+            consoles,
             recovered: Count::default(),
             workers: (0..config.shards).map(|_| OnceLock::new()).collect(),
         })
@@ -103,6 +106,11 @@ impl Data {
     /// Places clients, topics and groups on shards.
     pub fn placement_seed(&self) -> u64 {
         self.directory.manifest().placement_seed
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Records that shards have recovered from.
@@ -206,7 +214,7 @@ impl Data {
         Ok(Made {
             handler: shard,
             store: Some(Box::new(Kept::new(number, worker))),
-            console: None,
+            console: Some(self.consoles.of_shard(&place.waker)),
             helpers: Some(self.helpers.helpers_of(move || waker.wake())),
         })
     }

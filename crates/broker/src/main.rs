@@ -5,6 +5,7 @@
 //! graceful stop, 1 after an error, 2 for a command line that makes no sense, 3 for a check that
 //! has found damage. The commands of the client have their own, in `cli::Failure`.
 
+mod admin;
 mod arguments;
 mod control;
 mod cpus;

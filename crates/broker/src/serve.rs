@@ -1,5 +1,7 @@
 //! `meshring serve`: from the command line to a running server, and from a signal to its end.
 
+use crate::admin::console::Consoles;
+use crate::admin::{self, Admin, Doors};
 use crate::arguments::{Driver, QueueFull, ServeArguments};
 use crate::data::Data;
 use crate::durability::Mode;
@@ -16,6 +18,7 @@ use shard::{Anonymous, Durability, Limits, Listener, MeshConfig, Shard, ShardId}
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -37,7 +40,8 @@ pub fn run(
     info!(version, "starting");
     descriptors::raise_limit();
     let usable = cpus::usable();
-    let placed = activation.place(wanted(&arguments))?;
+    let mut placed = activation.place(wanted(&arguments))?;
+    let doors = doors(&arguments, &mut placed);
     let config = configure(&arguments, durability, &settings, &usable, placed)?;
     let stop_max = stop_max(&config.tuning);
     say_what_may_surprise(&arguments, &settings);
@@ -55,14 +59,25 @@ pub fn run(
     let shards = config.shards;
     let spare = cpus::spare(&usable, &config.cpus);
     let helpers = Pool::start(&spare, settings.may_call_private)?;
+    let consoles = Consoles::new(shards);
+    let admin = Admin::start(doors, Arc::clone(&consoles), &spare)?;
     let (server, data) = match arguments.durability {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
-            (start_in_memory(config, &arguments, &helpers)?, None)
+            (
+                start_in_memory(config, &arguments, &helpers, consoles)?,
+                None,
+            )
         }
         Mode::Commit | Mode::Interval => {
-            let (server, data) =
-                start_with_data(config, &arguments, &settings, spare, Arc::clone(&helpers))?;
+            let (server, data) = start_with_data(
+                config,
+                &arguments,
+                &settings,
+                spare,
+                (Arc::clone(&helpers), consoles),
+                &admin,
+            )?;
             (server, Some(data))
         }
     };
@@ -72,15 +87,18 @@ pub fn run(
         data.start_control();
     }
     info!(driver = server.driver(), shards, cpus, "running");
-    if let Err(error) = announce(&server) {
+    admin.ready();
+    if let Err(error) = announce(&server, admin.addresses()) {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }
     supervise::ready(&status(&server, shards));
     let watchdog = Watchdog::start(server.pulse()).context("no thread for the watchdog")?;
     let result = server.join();
+    admin.stopping();
     drop(watchdog);
     if let Some(data) = &data {
         data.stop_control();
+        admin::remove_socket(data.path());
     }
     helpers.log();
     result.context("stopped by a failure")?;
@@ -93,6 +111,7 @@ fn start_in_memory(
     config: ServerConfig,
     arguments: &ServeArguments,
     helpers: &Arc<Pool>,
+    consoles: Arc<Consoles>,
 ) -> anyhow::Result<Server> {
     let (template, helpers) = (config.clone(), Arc::clone(helpers));
     net::start_stored(config, move |place| {
@@ -102,7 +121,7 @@ fn start_in_memory(
         Ok(Made {
             handler: shard,
             store: None,
-            console: None,
+            console: Some(consoles.of_shard(&place.waker)),
             helpers: Some(helpers.helpers_of(move || waker.wake())),
         })
     })
@@ -115,10 +134,12 @@ fn start_with_data(
     arguments: &ServeArguments,
     settings: &Settings,
     spare: Vec<usize>,
-    helpers: Arc<Pool>,
+    (helpers, consoles): (Arc<Pool>, Arc<Consoles>),
+    admin: &Admin,
 ) -> anyhow::Result<(Server, Arc<Data>)> {
     let path = arguments.data_directory();
-    let mut data = Data::open(&path, &config, spare, helpers)?;
+    let mut data = Data::open(&path, &config, spare, (helpers, consoles))?;
+    admin.listen_in(&path);
     config.shard.mesh.pepper = data.pepper(settings.pepper)?.0;
     let data = Arc::new(data);
     config.shard.placement_seed = data.placement_seed();
@@ -139,7 +160,17 @@ fn wanted(arguments: &ServeArguments) -> Wanted {
         is_mqtt_default: arguments.mqtt.is_empty(),
         http: arguments.http_addresses(),
         is_http_default: arguments.http.is_empty(),
-        admin: Vec::new(),
+        admin: arguments.admin.addresses.clone(),
+    }
+}
+
+/// Where operators come in.
+fn doors(arguments: &ServeArguments, placed: &mut Placed) -> Doors {
+    Doors {
+        addresses: std::mem::take(&mut placed.admin),
+        tcp: std::mem::take(&mut placed.admin_tcp),
+        unix: std::mem::take(&mut placed.admin_unix),
+        token_file: arguments.admin.token_file.clone(),
     }
 }
 
@@ -270,7 +301,7 @@ fn say_what_may_surprise(arguments: &ServeArguments, settings: &Settings) {
 }
 
 /// Says on stdout what was bound, one line per listener: scripts read this.
-fn announce(server: &Server) -> io::Result<()> {
+fn announce(server: &Server, admin: &[SocketAddr]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for (listener, address) in server.listeners() {
         let kind = match listener {
@@ -278,6 +309,9 @@ fn announce(server: &Server) -> io::Result<()> {
             Listener::Http => "http",
         };
         writeln!(stdout, "{kind} {address}")?;
+    }
+    for address in admin {
+        writeln!(stdout, "admin {address}")?;
     }
     stdout.flush()
 }

@@ -11,6 +11,7 @@ mod clients;
 mod overview;
 
 pub use clients::{ClientConnection, ClientFilter, ClientRow};
+pub use mqtt_v5_codec::{QoS, Version};
 pub use overview::Overview;
 
 use crate::shard::Shard;

@@ -41,6 +41,8 @@ pub struct Broker {
     pub mqtt: SocketAddr,
     /// Where it listens for HTTP and WebSocket.
     pub http: SocketAddr,
+    /// Where it listens for operators, if the flags have `--admin`.
+    pub admin: Option<SocketAddr>,
     child: Child,
     log: Option<JoinHandle<String>>,
     /// Goes with the broker, unless the test has said where its data is.
@@ -85,9 +87,11 @@ impl Broker {
             }
         };
         let (mqtt, http) = (bound("mqtt"), bound("http"));
+        let admin = flags.contains(&"--admin").then(|| bound("admin"));
         Broker {
             mqtt,
             http,
+            admin,
             child,
             log: Some(log),
             _data: data,

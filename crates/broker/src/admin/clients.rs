@@ -1,0 +1,187 @@
+//! `/v1/clients`: who is there.
+
+use super::State;
+use super::answers::{Answer, Cursor, Failure, limit, mistaken, moment};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State as Shared};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shard::console::{ClientConnection, ClientFilter, ClientRow, Question, Report, Version};
+use shard::{DeviceId, Listener};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Questions asked for one request; a list that needs more goes on with its `next`.
+const QUESTIONS_MAX: u32 = 64;
+
+/// Which clients are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    prefix: Option<String>,
+    device: Option<String>,
+    peer: Option<String>,
+    protocol: Option<String>,
+    connected: Option<bool>,
+    limit: Option<u32>,
+    after: Option<String>,
+}
+
+/// `GET /v1/clients`
+pub async fn list(
+    Shared(state): Shared<Arc<State>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer {
+    let Query(wanted) = wanted?;
+    let (rows, next) = clients(&state, &wanted).await?;
+    let rows: Vec<Value> = rows.iter().map(row).collect();
+    Ok(Json(json!({ "clients": rows, "next": next })))
+}
+
+/// `GET /v1/sessions`: the same, for those without a connection.
+pub async fn sessions(
+    Shared(state): Shared<Arc<State>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer {
+    let Query(mut wanted) = wanted?;
+    wanted.connected.get_or_insert(false);
+    let (rows, next) = clients(&state, &wanted).await?;
+    let rows: Vec<Value> = rows.iter().map(row).collect();
+    Ok(Json(json!({ "sessions": rows, "next": next })))
+}
+
+async fn clients(
+    state: &State,
+    wanted: &Wanted,
+) -> Result<(Vec<ClientRow>, Option<String>), Failure> {
+    let filter = filter(wanted)?;
+    let limit = limit(wanted.limit)?;
+    let mut cursor = Cursor::parse(wanted.after.as_deref())?;
+    let shards = state.consoles.shards().len();
+    let mut found: Vec<ClientRow> = Vec::new();
+    for _ in 0..QUESTIONS_MAX {
+        if cursor.shard.index() >= shards {
+            return Ok((found, None));
+        }
+        let left = limit - found.len() as u32;
+        if left == 0 {
+            break;
+        }
+        let question = Question::Clients {
+            from: cursor.number()?,
+            limit: left,
+            filter: filter.clone(),
+        };
+        match state.consoles.ask(cursor.shard, question).await? {
+            Report::Clients(rows) => {
+                found.extend(rows.rows);
+                match rows.next {
+                    Some(next) => cursor.rest = next.to_string(),
+                    None => cursor.advance(),
+                }
+            }
+            other => return Err(mistaken(&other)),
+        }
+    }
+    let is_over = cursor.shard.index() >= shards;
+    Ok((found, (!is_over).then(|| cursor.to_string())))
+}
+
+fn filter(wanted: &Wanted) -> Result<ClientFilter, Failure> {
+    let device = wanted
+        .device
+        .as_deref()
+        .map(|text| DeviceId::parse(text).ok_or_else(|| Failure::wrong("device: not a UUID")));
+    let peer = wanted.peer.as_deref().map(|text| {
+        text.parse::<IpAddr>()
+            .map_err(|_| Failure::wrong("peer: not an IP address"))
+    });
+    let version = wanted.protocol.as_deref().map(|text| match text {
+        "3.1" => Ok(Version::V31),
+        "3.1.1" => Ok(Version::V311),
+        "5" => Ok(Version::V5),
+        _ => Err(Failure::wrong("protocol: 3.1, 3.1.1 or 5")),
+    });
+    Ok(ClientFilter {
+        prefix: wanted.prefix.as_deref().map(Into::into),
+        device: device.transpose()?,
+        peer: peer.transpose()?,
+        version: version.transpose()?,
+        is_connected: wanted.connected,
+    })
+}
+
+/// What a list says of a client.
+pub fn row(client: &ClientRow) -> Value {
+    json!({
+        "client": client.client_id,
+        "device": client.device.map(|device| device.to_string()),
+        "connected": client.connection.is_some(),
+        "connection": client.connection.as_ref().map(connection),
+        // For ever is told apart from a long time by being none.
+        "expiry_s": (client.expiry_s != u32::MAX).then_some(client.expiry_s),
+        "expires": client.expires.map(moment),
+        "subscriptions": client.subscriptions,
+        "in_flight": client.in_flight,
+        "queue_messages": client.queue_messages,
+        "queue_bytes": client.queue_bytes,
+    })
+}
+
+fn connection(connection: &ClientConnection) -> Value {
+    json!({
+        "protocol": protocol(connection.version),
+        "listener": match connection.listener {
+            Listener::Mqtt => "mqtt",
+            _ => "websocket",
+        },
+        "peer": connection.peer.to_string(),
+        "since": moment(connection.since),
+        "keep_alive_s": connection.keep_alive_s,
+        "output_bytes": connection.output_bytes,
+        "paused": connection.is_paused,
+    })
+}
+
+/// The name of a version of MQTT.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::V31 => "3.1",
+        Version::V311 => "3.1.1",
+        Version::V5 => "5",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_and_nonsense_is_not() {
+        let wanted = Wanted {
+            peer: Some("::1".to_owned()),
+            protocol: Some("5".to_owned()),
+            ..Wanted::default()
+        };
+        let read = filter(&wanted).unwrap();
+        assert_eq!(read.version, Some(Version::V5));
+        assert!(read.peer.is_some());
+        for wrong in [
+            Wanted {
+                peer: Some("host".to_owned()),
+                ..Wanted::default()
+            },
+            Wanted {
+                protocol: Some("4".to_owned()),
+                ..Wanted::default()
+            },
+            Wanted {
+                device: Some("x".to_owned()),
+                ..Wanted::default()
+            },
+        ] {
+            assert!(filter(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

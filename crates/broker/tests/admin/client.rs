@@ -1,0 +1,109 @@
+//! An MQTT 5 client of rumqttc, on a thread of its own.
+
+use crate::support::PATIENCE;
+use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Packet, PubAckReason};
+use rumqttc::v5::{Client as Inner, Event, MqttOptions};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, channel};
+
+pub use rumqttc::v5::mqttbytes::QoS;
+
+/// A client.
+pub struct Client {
+    inner: Inner,
+    packets: Receiver<Packet>,
+}
+
+impl Client {
+    /// Connects with a session of this many seconds, 0 for a clean one, and waits for CONNACK.
+    pub fn connect(address: SocketAddr, id: &str, expiry_s: u32) -> Client {
+        let client = Client::try_connect(address, id, expiry_s);
+        client.wait(|packet| matches!(packet, Packet::ConnAck(_)).then_some(()));
+        client
+    }
+
+    /// Connects, and waits for nothing.
+    pub fn try_connect(address: SocketAddr, id: &str, expiry_s: u32) -> Client {
+        let mut options = MqttOptions::new(id, address.ip().to_string(), address.port());
+        options.set_clean_start(expiry_s == 0);
+        options.set_connect_properties(ConnectProperties {
+            session_expiry_interval: (expiry_s > 0).then_some(expiry_s),
+            ..ConnectProperties::new()
+        });
+        let (inner, mut connection) = Inner::new(options, 1_000);
+        let (sender, packets) = channel();
+        std::thread::spawn(move || {
+            for event in connection.iter() {
+                let is_over = match event {
+                    Ok(Event::Incoming(packet)) => sender.send(packet).is_err(),
+                    Ok(Event::Outgoing(_)) => false,
+                    Err(_) => true,
+                };
+                if is_over {
+                    return;
+                }
+            }
+        });
+        Client { inner, packets }
+    }
+
+    /// Waits for what this finds; other packets are passed over.
+    pub fn wait<T>(&self, find: impl Fn(&Packet) -> Option<T>) -> T {
+        loop {
+            let packet = self.packets.recv_timeout(PATIENCE);
+            if let Some(found) = find(&packet.expect("the client has ended")) {
+                return found;
+            }
+        }
+    }
+
+    /// Subscribes, and waits for SUBACK.
+    pub fn subscribe(&self, filter: &str, qos: QoS) {
+        self.inner.subscribe(filter, qos).unwrap();
+        self.wait(|packet| matches!(packet, Packet::SubAck(_)).then_some(()));
+    }
+
+    /// Publishes with QoS 1, and waits for PUBACK.
+    pub fn publish(&self, topic: &str, payload: &str) -> PubAckReason {
+        self.publish_as(topic, payload, false)
+    }
+
+    /// The same, retained.
+    pub fn retain(&self, topic: &str, payload: &str) -> PubAckReason {
+        self.publish_as(topic, payload, true)
+    }
+
+    fn publish_as(&self, topic: &str, payload: &str, retain: bool) -> PubAckReason {
+        let payload = payload.to_owned();
+        self.inner
+            .publish(topic, QoS::AtLeastOnce, retain, payload)
+            .unwrap();
+        self.wait(|packet| match packet {
+            Packet::PubAck(puback) => Some(puback.reason),
+            _ => None,
+        })
+    }
+
+    /// The next message: topic and payload.
+    pub fn message(&self) -> (String, String) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        self.wait(|packet| match packet {
+            Packet::Publish(publish) => Some((text(&publish.topic), text(&publish.payload))),
+            _ => None,
+        })
+    }
+
+    /// Waits until the broker says goodbye; the reason code.
+    pub fn goodbye(&self) -> u8 {
+        self.wait(|packet| match packet {
+            Packet::Disconnect(disconnect) => Some(disconnect.reason_code as u8),
+            _ => None,
+        })
+    }
+
+    /// Leaves as one should.
+    pub fn leave(self) {
+        self.inner.disconnect().unwrap();
+        while self.packets.recv_timeout(PATIENCE).is_ok() {}
+    }
+}
