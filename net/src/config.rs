@@ -105,7 +105,7 @@ impl Default for Tuning {
             submission_entries: 4_096,
             completion_entries: 16_384,
             idle_after_ms: 5_000,
-            gather_us: 200,
+            gather_us: 250,
             flush_ms: 10_000,
             linger_ms: 1_000,
             stop_ms: 30_000,

@@ -72,13 +72,12 @@ impl Shard {
                 entry.message = None;
                 if let Some(key) = key {
                     let sent = Some((packet_id, Step::Released));
-                    let is_promised = self.durable.is_promised();
                     self.durable.put_queued(
                         (key, None),
                         &entry.delivery,
                         sent,
                         &mut entry.kept,
-                        is_promised,
+                        true,
                         self.now,
                     );
                     // After PUBREL the client takes the identifier for a new message.
@@ -120,8 +119,7 @@ impl Shard {
                 let change = Change::RemoveReceived { session, packet_id };
                 self.durable.push(change, false, self.now);
             }
-            let is_promised = self.durable.is_promised();
-            self.durable.push(change, is_promised, self.now);
+            self.durable.push(change, true, self.now);
         }
         if key.is_some() {
             // After PUBCOMP the client uses the identifier for a new message. The release may have

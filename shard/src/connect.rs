@@ -103,7 +103,7 @@ impl Shard {
         }
         let is_changed = !is_kept || connect.clean_start || connect.will.is_some();
         let needs_store = (asked_s > 0 && is_changed) || (key.is_some() && connect.clean_start);
-        if needs_store && self.durable.is_promised() && is_stalled {
+        if needs_store && is_stalled {
             let detail = "the store cannot keep a session now";
             self.counters.refused_store += 1;
             self.refuse(id, ReasonCode::QuotaExceeded, detail, effects);

@@ -251,7 +251,7 @@ impl Shard {
         }
         let is_promised = key.is_some() && self.durable.promises(lazy.view.topic);
         let may_refuse = ticket.wants_answer && !ticket.is_will;
-        if is_promised && self.durable.is_stalled && may_refuse {
+        if key.is_some() && self.durable.is_stalled && may_refuse {
             self.counters.refused_store += 1;
             ticket.is_refused = true;
             return;
@@ -300,8 +300,8 @@ impl Shard {
             dup: false,
             packet_id: Some(packet_id),
         };
-        // Its packet identifier must not mean another message after a restart.
-        let is_exact = key.is_some() && qos == QoS::ExactlyOnce && self.durable.is_promised();
+        // Its packet identifier must not mean another message after a restart, in any mode.
+        let is_exact = key.is_some() && qos == QoS::ExactlyOnce;
         if is_exact {
             effects.hold(connection, self.durable.promise());
         }
@@ -401,8 +401,7 @@ impl Shard {
             let is_kept = is_kept || group.is_some();
             self.templates.clear();
             let view = queued.message.view();
-            let is_promised =
-                key.is_some() && qos == QoS::ExactlyOnce && self.durable.is_promised();
+            let is_promised = key.is_some() && qos == QoS::ExactlyOnce;
             if is_promised {
                 effects.hold(connection, self.durable.promise());
             }

@@ -294,8 +294,7 @@ impl Shard {
             if lazy.view.qos > QoS::AtMostOnce {
                 ticket.matched = true;
                 let may_refuse = ticket.wants_answer && !ticket.is_will;
-                let is_promised = self.durable.promises(lazy.view.topic);
-                if is_promised && self.durable.is_stalled && may_refuse {
+                if self.durable.is_stalled && may_refuse {
                     self.counters.refused_store += 1;
                     ticket.is_refused = true;
                 } else {

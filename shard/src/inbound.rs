@@ -33,6 +33,8 @@ pub struct Owed {
 pub struct Inbound {
     /// QoS 2 identifiers received and not yet released. [MQTT-4.3.3-10]
     received: Vec<PacketId>,
+    /// So many of them, at the front, came by former connections and not by this one.
+    received_before: usize,
     owed: VecDeque<Owed>,
     /// The sequence number of the front of `owed`.
     front: u32,
@@ -56,13 +58,14 @@ impl Inbound {
         self.owed.is_empty()
     }
 
-    /// PUBLISH packets that count against our Receive Maximum. [MQTT-4.9.0-2]
+    /// PUBLISH packets of this connection that count against our Receive Maximum: each connection
+    /// begins with all of it. [MQTT-4.9.0-2]
     pub fn unacknowledged(&self) -> usize {
         let first = self
             .owed
             .iter()
             .filter(|owed| owed.qos == QoS::AtLeastOnce && !owed.is_void);
-        first.count() + self.received.len()
+        first.count() + self.received.len() - self.received_before
     }
 
     /// Acknowledgements owed.
@@ -133,11 +136,24 @@ impl Inbound {
     pub fn release(&mut self, id: PacketId) -> bool {
         match self.received.iter().position(|known| *known == id) {
             Some(at) => {
-                self.received.swap_remove(at);
+                self.received.remove(at);
+                self.received_before -= usize::from(at < self.received_before);
                 true
             }
             None => false,
         }
+    }
+
+    /// A QoS 2 identifier that is known has come by this connection, too.
+    pub fn came_again(&mut self, id: PacketId) {
+        if self.release(id) {
+            self.remember(id);
+        }
+    }
+
+    /// What is remembered so far is not of the connection that comes next.
+    pub fn end_connection(&mut self) {
+        self.received_before = self.received.len();
     }
 
     /// The numbers of a kept session's QoS 2 messages, made at first use.
@@ -168,6 +184,7 @@ impl Inbound {
             owed.is_void = true;
         }
         self.is_paused = false;
+        self.end_connection();
     }
 
     /// The client repeats a QoS 2 PUBLISH whose PUBREC is owed to a former connection: it is owed
@@ -216,6 +233,23 @@ mod tests {
         assert!(!inbound.pop_settled().unwrap().is_void);
         assert!(inbound.release(id));
         assert!(!inbound.release(id));
+    }
+
+    #[test]
+    fn each_connection_begins_with_all_of_receive_maximum() {
+        let mut inbound = Inbound::default();
+        let id = |n| PacketId::new(n).unwrap();
+        (1..=3).for_each(|n| inbound.remember(id(n)));
+        assert_eq!(inbound.unacknowledged(), 3);
+        inbound.on_disconnect();
+        assert_eq!(inbound.unacknowledged(), 0);
+        inbound.remember(id(4));
+        inbound.came_again(id(2));
+        assert_eq!(inbound.unacknowledged(), 2);
+        assert!(inbound.release(id(1)) && inbound.release(id(2)));
+        assert_eq!(inbound.unacknowledged(), 1);
+        assert!(inbound.release(id(3)) && inbound.release(id(4)));
+        assert_eq!(inbound.unacknowledged(), 0);
     }
 
     #[test]

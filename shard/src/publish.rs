@@ -115,7 +115,7 @@ impl Shard {
             }
         };
         let is_kept = self.sessions.at(session.index).kept_key().is_some();
-        let must_keep = is_kept && publish.qos == QoS::ExactlyOnce && self.durable.is_promised();
+        let must_keep = is_kept && publish.qos == QoS::ExactlyOnce;
         if must_keep && self.durable.is_stalled {
             self.counters.refused_store += 1;
             return self.reject(id, session, publish, ReasonCode::QuotaExceeded, effects);
@@ -155,6 +155,7 @@ impl Shard {
         if !inbound.is_received(packet_id) {
             return false;
         }
+        inbound.came_again(packet_id);
         if !inbound.owes_pubrec(packet_id) && !inbound.revive_pubrec(packet_id) {
             let sequence = inbound.owe(packet_id, QoS::ExactlyOnce, 0);
             inbound.settle(sequence, ReasonCode::Success, self.durable.gate());
@@ -385,9 +386,8 @@ impl Shard {
             packet_id,
             ordinal: receipt.ordinal,
         };
-        let is_promised = self.durable.is_promised();
-        self.durable.push(change, is_promised, self.now);
-        if is_promised { batch } else { 0 }
+        self.durable.push(change, true, self.now);
+        batch
     }
 
     /// Sends an acknowledgement without properties.

@@ -80,6 +80,7 @@ impl Shard {
                     .recover_received(packet_id, ordinal);
                 if ordinal & OVER == 0 {
                     inbound.remember(packet_id);
+                    inbound.end_connection();
                 }
                 Ok(())
             }

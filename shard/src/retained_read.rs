@@ -64,7 +64,7 @@ impl Shard {
     pub(crate) fn keep_retained(&mut self, lazy: &mut LazyMessage<'_>, ticket: &mut Ticket) {
         let topic = lazy.view.topic;
         let is_promised = ticket.wants_answer && self.durable.promises(topic);
-        if is_promised && self.durable.is_stalled && !ticket.is_will {
+        if ticket.wants_answer && self.durable.is_stalled && !ticket.is_will {
             self.counters.refused_store += 1;
             ticket.is_refused = true;
             return;

@@ -140,7 +140,7 @@ impl Shard {
             })
         });
         let live = self.sessions.at(session.index);
-        if live.kept_key().is_some() && self.durable.is_promised() && self.durable.is_stalled {
+        if live.kept_key().is_some() && self.durable.is_stalled {
             self.counters.refused_store += 1;
             return ReasonCode::QuotaExceeded;
         }

@@ -78,8 +78,6 @@ pub struct Checker {
     pub(crate) sessions: Vec<Session>,
     is_tiny: bool,
     is_durable: bool,
-    /// What is acknowledged of sessions is durable later.
-    promises_late: bool,
     limits: Limits,
     /// How long output may wait for commits: for the one under way, and the next.
     hold: Span,
@@ -92,7 +90,11 @@ impl Checker {
     /// For so many clients.
     pub fn new(clients: usize, world: &World) -> Checker {
         Checker {
-            ledger: Ledger::new(clients, world.plan.is_tiny),
+            ledger: Ledger::new(
+                clients,
+                world.plan.is_tiny,
+                world.plan.is_durable() && !world.plan.promises_sessions(),
+            ),
             truths: Vec::new(),
             sessions: (0..clients)
                 .map(|_| Session {
@@ -101,7 +103,6 @@ impl Checker {
                 })
                 .collect(),
             is_durable: world.plan.is_durable(),
-            promises_late: world.plan.is_durable() && !world.plan.promises_sessions(),
             limits: world.plan.limits.clone(),
             hold: Span(2 * world.plan.commit_us),
             is_tiny: world.plan.is_tiny,
@@ -144,11 +145,20 @@ impl Checker {
         truth
             .on_delivered(bytes, flights, now)
             .with_context(|| format!("to link {link}"))?;
+        let has_begun = truth.is_connect_delivered && !had_connect;
+        let (client, opened) = (truth.hello.client, truth.hello.sent);
         // Its CONNACK may wait for a commit, and the session of before be gone already.
-        if truth.is_connect_delivered && !had_connect && self.is_durable {
+        if has_begun && self.is_durable {
             let hello = truth.hello.clone();
             let is_certain = self.expected_presence(&hello, now) == Some(true);
             self.ledger.doubt(hello.client, !is_certain);
+        }
+        let is_overtaken = |other: &Truth| {
+            let is_rival = other.hello.client == client && other.hello.sent > opened;
+            is_rival && other.is_connect_delivered
+        };
+        if has_begun && self.truths.iter().flatten().any(is_overtaken) {
+            self.ledger.blur_order(client, opened.step);
         }
         Ok(())
     }
@@ -219,7 +229,7 @@ impl Checker {
         {
             ensure!(is_present == expected, "session present is {is_present}");
         }
-        let is_unsure = self.promises_late || self.ledger.stalls.is_since(hello.sent.step);
+        let is_unsure = self.ledger.is_late || self.ledger.stalls.is_since(hello.sent.step);
         let session = &mut self.sessions[hello.client];
         for (_, will_link, fate) in &mut session.wills {
             if let Fate::Pending(from, to) = *fate
@@ -244,7 +254,10 @@ impl Checker {
             flights.resume(link);
             self.ledger.resume(hello.client, now);
         } else {
-            *flights = Flights::new(self.is_durable);
+            *flights = match self.ledger.is_late {
+                true => std::mem::take(flights).succeeded(),
+                false => Flights::new(self.is_durable),
+            };
             flights.resume(link);
             self.ledger.end_session(hello.client, now);
             self.sessions[hello.client].number += 1;

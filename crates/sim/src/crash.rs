@@ -4,7 +4,7 @@
 //! enough ([`Crash::sure`]); in between both are allowed.
 
 use crate::checker::{Checker, Closed, Ends, Fate};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Moment};
 use crate::plan::Plan;
 use crate::process::Crash;
 use crate::truth::Farewell;
@@ -21,6 +21,7 @@ impl Checker {
         for client in 0..self.sessions.len() {
             self.doubt_wills(client, crash);
             self.doubt_end(client, crash);
+            self.undo(client, crash, step);
             let ledger = &self.ledger;
             self.sessions[client].flights.on_crash(|message| {
                 let topic = message.and_then(|number| ledger.messages.get(number));
@@ -31,6 +32,23 @@ impl Checker {
         }
         for link in open {
             self.crash_link(link, crash);
+        }
+    }
+
+    /// What was acknowledged of a session may not have been durable.
+    fn undo(&mut self, client: usize, crash: &Crash, step: u64) {
+        let now = Moment { step, at: crash.at };
+        if !self.ledger.is_late || !self.ledger.undo(client, crash.sure, now) {
+            return;
+        }
+        let session = &mut self.sessions[client];
+        session.is_unclear = true;
+        session.may_be_new = true;
+        for (message, _, fate) in &mut session.wills {
+            let known = &mut self.ledger.messages[*message];
+            known.attempts += 1;
+            known.is_orphan = true;
+            *fate = Fate::Unclear;
         }
     }
 
@@ -155,6 +173,8 @@ impl Checker {
                 Some(Farewell::Plain) => Fate::Unclear,
                 // One that was taken over is not the session's any more.
                 _ if session.link != Some(link) => Fate::Unclear,
+                // Its session may not be there after the crash.
+                _ if self.ledger.is_late && session.is_unclear => Fate::Unclear,
                 _ => Fate::Pending(crash.alive + wait, crash.at + wait),
             };
             // Published, and again after another crash.

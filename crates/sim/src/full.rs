@@ -197,7 +197,9 @@ pub(crate) fn check_on_full_disk(
             let own = message.qos == QoS::ExactlyOnce && checker.keeps_session(client.index);
             let need = checker
                 .ledger
-                .needs_disk(*number, plan, &|client| checker.keeps_session(client));
+                .needs_disk(*number, plan.vandals > 0, &|client| {
+                    checker.keeps_session(client)
+                });
             let (must, may) = (own || need.0, own || need.1);
             let is_refused = client.refused.contains(number);
             let is_acked = message.acked.is_some();

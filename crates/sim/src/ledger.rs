@@ -116,6 +116,10 @@ pub(crate) struct Account {
     pub(crate) is_doubtful: bool,
     /// The step at which it began.
     pub(crate) since: u64,
+    /// When its subscriptions last changed, or it began, for all that its client knows.
+    pub(crate) changed: Option<Time>,
+    /// Subscriptions of the client's former sessions, and when those ended.
+    pub(crate) former: Vec<(Time, BTreeMap<String, Subscription>)>,
 }
 
 /// What is known of a shared group.
@@ -146,6 +150,8 @@ pub struct Ledger {
     pub(crate) crashes: Vec<u64>,
     /// When stores could not write.
     pub stalls: Stalls,
+    /// What is acknowledged of sessions is durable later.
+    pub(crate) is_late: bool,
 }
 
 /// Whether a topic filter matches a topic name; the plain reading of 4.7.
@@ -250,11 +256,13 @@ impl Ledger {
         unacked.map(|one| one.sent.step).min()
     }
 
-    /// For so many clients.
-    pub fn new(clients: usize, is_lossy: bool) -> Ledger {
+    /// For so many clients; `is_lossy`: limits are tiny; `is_late`: what is acknowledged of
+    /// sessions is durable later.
+    pub fn new(clients: usize, is_lossy: bool, is_late: bool) -> Ledger {
         let accounts = (0..clients).map(|_| Account::default()).collect();
         Ledger {
             is_lossy,
+            is_late,
             accounts,
             ..Ledger::default()
         }
@@ -330,11 +338,17 @@ impl Ledger {
         link: usize,
         now: Moment,
     ) {
+        let (is_late, crash) = (self.is_late, self.crashes.last().copied());
         let account = &mut self.accounts[client];
+        account.changed = Some(now.at);
         let Some(subscription) = account.subscriptions.get_mut(filter) else {
             return;
         };
         let count = subscription.grants.len();
+        let sent = subscription.grants[count - 1].sent;
+        if is_late && crash.is_some_and(|crash| crash >= sent) {
+            return; // A crash has overtaken it.
+        }
         if !is_granted {
             subscription.grants[count - 1].gone = Some(now.step);
             return;
@@ -409,7 +423,12 @@ impl Ledger {
     /// A client's UNSUBACK came. Returns whether the filter was certainly subscribed, certainly
     /// not (`Some(false)`), or neither.
     pub fn unsubscribed(&mut self, client: usize, filter: &str, now: Moment) -> Option<bool> {
+        let (is_late, crash) = (self.is_late, self.crashes.last().copied());
+        self.accounts[client].changed = Some(now.at);
         let subscription = self.accounts[client].subscriptions.get_mut(filter)?;
+        if is_late && crash >= subscription.ending && crash.is_some() {
+            return None; // A crash has overtaken it.
+        }
         let was_certain = subscription.certain.is_some();
         let was_possible = subscription.grants.iter().any(|grant| grant.gone.is_none());
         subscription.certain = None;
@@ -432,6 +451,13 @@ impl Ledger {
         let old = std::mem::take(&mut self.accounts[client]);
         self.accounts[client].packet_max = packet_max;
         self.accounts[client].since = now.step;
+        if self.is_late {
+            let account = &mut self.accounts[client];
+            account.changed = Some(now.at);
+            account.former = old.former;
+            let ended = (now.at, old.subscriptions.clone());
+            account.former.push(ended);
+        }
         let own = self
             .messages
             .iter_mut()
@@ -462,6 +488,42 @@ impl Ledger {
         let own = self.messages.iter_mut();
         own.filter(|message| message.publisher == client && message.acked.is_none())
             .for_each(|message| message.is_orphan = true);
+    }
+
+    /// A crash: what its session has become since `sure` may be undone; returns whether that is
+    /// anything.
+    pub(crate) fn undo(&mut self, client: usize, sure: Time, now: Moment) -> bool {
+        let account = &mut self.accounts[client];
+        account.former.retain(|(ended, _)| *ended >= sure);
+        if account.changed.is_none_or(|changed| changed < sure) {
+            return false;
+        }
+        let former = std::mem::take(&mut account.former);
+        for (filter, one) in former.into_iter().flat_map(|(_, all)| all) {
+            match account.subscriptions.get_mut(&filter) {
+                Some(known) => known.grants.extend(one.grants),
+                None => {
+                    account.subscriptions.insert(filter, one);
+                }
+            }
+        }
+        let subscriptions = account.subscriptions.values_mut();
+        for grant in subscriptions.flat_map(|subscription| &mut subscription.grants) {
+            grant.gone = None;
+        }
+        self.blur_session(client, now);
+        true
+    }
+
+    /// A connection that the client opened in this step has been overtaken by a later one: what it
+    /// has sent since comes in any order.
+    pub(crate) fn blur_order(&mut self, client: usize, step: u64) {
+        let own = self.messages.iter_mut();
+        let own = own.filter(|one| one.publisher == client && one.sent.step >= step);
+        for message in own.filter(|one| one.acked.is_none()) {
+            message.attempts += 1;
+            message.is_orphan = true;
+        }
     }
 
     /// The client's session has lost its connection; `is_doubtful`: it may end before it has

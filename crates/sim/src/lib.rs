@@ -56,6 +56,7 @@ pub fn kept_seeds() -> Vec<(u64, Options)> {
             is_power_loss: has("--power-loss"),
             is_full_disk: has("--full-disk"),
             is_spilling: has("--spill"),
+            is_interval: has("--interval"),
             ..Options::default()
         };
         Some((seed.parse().ok()?, options))

@@ -35,6 +35,9 @@ struct Arguments {
     /// In all that keep anything memory holds only the beginning of a queue.
     #[arg(long)]
     spill: bool,
+    /// In all that keep anything, acknowledged means in memory, and on disk within an interval.
+    #[arg(long)]
+    interval: bool,
     /// The Meshblu API alone. Otherwise every fourth seed has it, too.
     #[arg(long)]
     mesh: bool,
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         is_power_loss: arguments.power_loss,
         is_full_disk: arguments.full_disk,
         is_spilling: arguments.spill,
+        is_interval: arguments.interval,
     };
     report_panics(options);
     if let Some(seed) = arguments.seed {

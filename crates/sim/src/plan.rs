@@ -18,6 +18,8 @@ pub struct Options {
     pub is_full_disk: bool,
     /// In every seed that keeps anything memory holds only the beginning of a queue.
     pub is_spilling: bool,
+    /// In every seed that keeps anything, what is acknowledged is durable only within an interval.
+    pub is_interval: bool,
     /// The Meshblu API instead of MQTT's messages.
     pub is_mesh: bool,
 }
@@ -34,6 +36,7 @@ impl Options {
             (self.is_power_loss, " --power-loss"),
             (self.is_full_disk, " --full-disk"),
             (self.is_spilling, " --spill"),
+            (self.is_interval, " --interval"),
         ] {
             flags += if is_on { flag } else { "" };
         }
@@ -186,6 +189,13 @@ impl Plan {
         if chance.one_in(5) || options.is_spilling {
             self.limits.queue_memory_messages = messages;
             self.limits.queue_memory_bytes = bytes;
+        }
+        if chance.one_in(6) || options.is_interval {
+            self.durability.mode = DurabilityMode::Interval;
+            // The other way round: what begins so is promised at once.
+            for (_, mode) in &mut self.durability.prefixes {
+                *mode = DurabilityMode::Commit;
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What must have arrived once everything has come to rest.
 
 use crate::ledger::{Account, Group, Ledger, Message, MessageId, Subscription, fits, matches};
-use crate::plan::Plan;
 use anyhow::{Result, bail, ensure};
 use mqtt_v5_codec::QoS;
 
@@ -117,12 +116,12 @@ impl Ledger {
     pub(crate) fn needs_disk(
         &self,
         number: MessageId,
-        plan: &Plan,
+        has_vandals: bool,
         is_kept: &dyn Fn(usize) -> bool,
     ) -> (bool, bool) {
         let message = &self.messages[number];
         // A vandal may have a session that is kept, and any subscription.
-        let (mut must, mut may) = (false, plan.vandals > 0);
+        let (mut must, mut may) = (false, has_vandals);
         for (client, account) in self.accounts.iter().enumerate() {
             for subscription in account.subscriptions.values() {
                 let is_match = matches(&subscription.filter, &message.topic);
@@ -134,8 +133,7 @@ impl Ledger {
                     && subscription.qos_min() > QoS::AtMostOnce;
             }
         }
-        let is_promised = plan.promises(&message.topic);
-        (must && is_promised, may && is_promised)
+        (must, may)
     }
 
     /// A message sent in a kind world has reached every subscriber, at any quality.

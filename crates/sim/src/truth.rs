@@ -434,6 +434,23 @@ impl Flights {
         }
     }
 
+    /// Those of the session that comes after this one; what was in flight may come back if the end
+    /// of this one is not durable.
+    pub fn succeeded(mut self) -> Flights {
+        let list = std::mem::take(&mut self.list);
+        for flight in list {
+            self.former
+                .entry(flight.packet_id)
+                .or_default()
+                .push(flight);
+        }
+        Flights {
+            former: self.former,
+            is_durable: self.is_durable,
+            ..Flights::default()
+        }
+    }
+
     /// A new connection of the session; everything unacknowledged is to be repeated.
     pub fn resume(&mut self, link: usize) {
         self.link = link;

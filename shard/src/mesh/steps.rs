@@ -181,8 +181,7 @@ impl Shard {
 
     /// Nothing is changed that could not be kept.
     pub(super) fn can_keep(&self) -> Result<()> {
-        let is_stuck = self.durable.is_stalled && self.durable.is_promised();
-        match is_stuck || self.durable.is_congested() {
+        match self.durable.is_stalled || self.durable.is_congested() {
             true => Err(Refusal::Busy),
             false => Ok(()),
         }
