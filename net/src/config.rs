@@ -20,6 +20,8 @@ pub struct ServerConfig {
     /// Sockets that somebody else has opened: each is listened on by all shards, instead of a
     /// socket per shard. They may listen already; whoever connected meanwhile is accepted.
     pub passed: Vec<Passed>,
+    /// Where else to listen, and what for; port 0 picks a free port.
+    pub further: Vec<(Listener, SocketAddr)>,
     /// The configuration of every shard; `shard`, `shards` and `seed` are set for each one, the
     /// seed from this one and the number of the shard.
     pub shard: shard::Config,

@@ -129,6 +129,7 @@ where
     let mut addresses: Vec<(Listener, SocketAddr)> = Vec::new();
     addresses.extend(config.mqtt.iter().map(|&address| (Listener::Mqtt, address)));
     addresses.extend(config.http.iter().map(|&address| (Listener::Http, address)));
+    addresses.extend(&config.further);
     let shards = usize::from(config.shards);
     let opened = listen::bind_all(&addresses, &config.passed, shards)?;
 

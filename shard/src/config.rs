@@ -53,7 +53,7 @@ pub struct MeshConfig {
 }
 
 /// How results are written where the two families of clients differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// As FreshBlu does.
     #[default]

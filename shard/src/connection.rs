@@ -101,7 +101,7 @@ impl Connection {
             generation,
             stage: match listener {
                 Listener::Mqtt => Stage::AwaitConnect,
-                Listener::Http => Stage::Http,
+                Listener::Http | Listener::HttpAs(_) => Stage::Http,
             },
             version: Version::V311,
             listener,

@@ -1,7 +1,7 @@
 //! What the world tells a shard. The set is closed: there is no other way in.
 
 use crate::console::Question;
-use crate::{Computed, ConnectionId, Frame, Handoff, SessionKey, ShardId, StoredQueued};
+use crate::{Computed, ConnectionId, Dialect, Frame, Handoff, SessionKey, ShardId, StoredQueued};
 use std::net::SocketAddr;
 
 /// Something happened.
@@ -104,4 +104,6 @@ pub enum Listener {
     Mqtt,
     /// HTTP, and WebSocket by upgrade.
     Http,
+    /// The same, with results written in this dialect whatever the configuration says.
+    HttpAs(Dialect),
 }

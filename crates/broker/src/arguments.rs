@@ -1,30 +1,19 @@
 //! The command line: what can be said, and the help that teaches it.
 
-use crate::admin::AdminSettings;
-use crate::cpus::CpuList;
+use crate::config::commands::{CONFIG_NOTES, ConfigCommand};
+use crate::config::flags::{Flags, log_flag};
+use crate::config::{Environment, Sources};
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
-use crate::durability::{Mode, PrefixMode};
 use crate::import::{IMPORT_NOTES, ImportArguments};
-use crate::settings::{DeviceArguments, Settings};
 use crate::upkeep::arguments::{
     BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
     RepairArguments, RestoreArguments,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use cli::arguments::PlainArguments;
 use cli::pages::{COMPLETIONS_NOTES, CompletionsArguments, MAN_NOTES, ManArguments};
 use cli::{ClientCommand, Connection};
-use net::Tuning;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-
-/// Port of MQTT over TCP.
-const MQTT_PORT: u16 = 1_883;
-/// Port of HTTP and WebSocket: where the clients of FreshBlu and ours look without a word.
-const HTTP_PORT: u16 = 3_000;
-/// Where durable state is, without a word.
-pub const DATA: &str = "/var/lib/meshring";
-/// The same with `--dev`.
-const DATA_DEV: &str = "./data";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -40,8 +29,8 @@ const DATA_DEV: &str = "./data";
 )]
 pub struct Arguments {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter such as
-    /// `info,net=debug`. Without it the environment variable RUST_LOG decides, and without that
-    /// it is `info`
+    /// `info,net=debug`. Without it the environment variable RUST_LOG decides, then `general.log`
+    /// in the broker's configuration, and without those it is `info`
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
     /// For the commands of the client, which also take it themselves.
@@ -76,6 +65,10 @@ pub enum Command {
     /// Bring devices of a FreshBlu server, with their tokens and subscriptions
     #[command(after_long_help = IMPORT_NOTES)]
     Import(ImportArguments),
+    /// Show which server and credentials the client would use; check and show the broker's
+    /// configuration
+    #[command(after_long_help = CONFIG_NOTES)]
+    Config(ConfigArguments),
     /// The commands that speak to a server.
     #[command(flatten)]
     Client(ClientCommand),
@@ -115,6 +108,12 @@ Devices:
   then it must be the same at each start.
   A variable that makes no sense stops the start, with exit code 2.
 
+Configuration:
+  Each flag but --dev and --config is a key of the configuration as well, under
+  the section it is listed in here, and there are keys that have no flag: see
+  `meshring config example`. A flag counts before a variable, that before the
+  file. `meshring config show` says what counts, with the same flags.
+
 Stopping:
   SIGTERM or SIGINT stops gracefully: no new connections, MQTT 5 clients are
   told 0x8B (server shutting down), output is drained, and all is written,
@@ -145,110 +144,36 @@ pub struct ServeArguments {
     #[arg(long)]
     pub dev: bool,
 
-    /// Listen for MQTT over TCP (several times allowed; port 0 picks a free one)
-    /// [default: 127.0.0.1:1883 with --dev, else 0.0.0.0:1883]
-    /// [env: MESHRING_MQTT_PORT, FRESHBLU_MQTT_PORT, a port]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
-    pub mqtt: Vec<SocketAddr>,
+    /// The file with the configuration [default: /etc/meshring/meshring.toml if it exists, and none
+    /// with --dev] [env: MESHRING_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
-    /// Listen for HTTP and for MQTT over WebSocket (several times allowed; port 0 picks a free
-    /// one) [default: 127.0.0.1:3000 with --dev, else 0.0.0.0:3000]
-    /// [env: MESHRING_HTTP_PORT, FRESHBLU_HTTP_PORT, a port]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
-    pub http: Vec<SocketAddr>,
-
-    /// The directory for what is kept; made, for its owner alone, if there is none
-    /// [default: ./data with --dev, else /var/lib/meshring]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-
-    /// What an acknowledgement promises
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Commit)]
-    pub durability: Mode,
-
-    /// Milliseconds after which what need not be on disk at once is written
-    #[arg(long, value_name = "MS", default_value_t = 200,
-          value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
-    pub durability_interval: u64,
-
-    /// Another mode, commit or interval, for topics that begin so (several times allowed)
-    #[arg(long, value_name = "PREFIX=MODE")]
-    pub durability_prefix: Vec<PrefixMode>,
-
-    /// Messages that one session may have waiting
-    #[arg(long, value_name = "N", default_value_t = 100_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub queue_messages: u32,
-
-    /// Bytes of messages that one session may have waiting; of a session that is kept, those
-    /// beyond 4 MiB are on disk alone
-    #[arg(long, value_name = "BYTES", default_value_t = 67_108_864,
-          value_parser = clap::value_parser!(u64).range(1_024..))]
-    pub queue_bytes: u64,
-
-    /// What becomes of a message for an offline session whose queue is full
-    #[arg(long, value_enum, value_name = "POLICY", default_value_t = QueueFull::DropOldest)]
-    pub queue_full: QueueFull,
-
-    /// How many shards, each a thread pinned to a CPU; more shards than CPUs take turns
-    /// [default: one per usable CPU, 128 at most]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub shards: Option<u16>,
-
-    /// The CPUs that shards are pinned to, in order, such as `0,2-5`
-    /// [default: the first usable ones]
-    #[arg(long, value_name = "LIST")]
-    pub cpus: Option<CpuList>,
-
-    /// How to talk to the kernel
-    #[arg(long, value_enum, default_value_t = Driver::Auto)]
-    pub driver: Driver,
-
-    /// Microseconds for which messages that come in a stream may gather, so that a shard wakes for
-    /// several at a time (io_uring; 0: not at all)
-    ///
-    /// It is the most that one message is delayed, and saves CPU time while the broker is neither
-    /// idle nor saturated. A message after a silence never waits.
-    #[arg(long, value_name = "US", default_value_t = Tuning::default().gather_us,
-          value_parser = clap::value_parser!(u32).range(..=10_000))]
-    pub gather: u32,
-
-    /// Where operators look in.
+    /// One for each key that has a flag.
     #[command(flatten)]
-    pub admin: AdminSettings,
-
-    /// About devices.
-    #[command(flatten)]
-    pub devices: DeviceArguments,
+    pub flags: Flags,
 }
 
-/// The value of `--queue-full`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum QueueFull {
-    /// The oldest message in the queue makes room for it
-    DropOldest,
-    /// It is dropped, and its publisher told that it was taken
-    DropNewest,
-    /// Its publisher is told 0x97 (quota exceeded); one of MQTT 3.x is closed unacknowledged
-    Reject,
-}
-
-/// The value of `--driver`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Driver {
-    /// io_uring where the kernel allows it, else epoll; the log says which and why
-    Auto,
-    /// io_uring, or do not start
-    #[value(name = "io_uring", alias = "io-uring")]
-    IoUring,
-    /// epoll
-    Epoll,
+/// `meshring config`, alone or with a command.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ConfigArguments {
+    /// Alone it is about the client.
+    #[command(flatten)]
+    pub client: PlainArguments,
+    /// About the broker.
+    #[command(subcommand)]
+    pub command: Option<ConfigCommand>,
 }
 
 impl Arguments {
     /// Why the command line makes no sense although each word of it does.
     pub fn contradiction(&self) -> Option<&'static str> {
-        let is_for_client = matches!(self.command, Command::Client(_));
+        let is_for_client = match &self.command {
+            Command::Client(_) => true,
+            Command::Config(arguments) => arguments.command.is_none(),
+            _ => false,
+        };
         let has_connection = self.connection != Connection::default();
         (has_connection && !is_for_client)
             .then_some("flags about server and credentials are for the commands of the client")
@@ -256,58 +181,25 @@ impl Arguments {
 }
 
 impl ServeArguments {
-    /// The directory for what is kept: as given, or the default.
-    pub fn data_directory(&self) -> PathBuf {
-        let default = || PathBuf::from(if self.dev { DATA_DEV } else { DATA });
-        self.data.clone().unwrap_or_else(default)
-    }
-
-    /// Where neither flag nor default says where to listen, variables may.
-    pub fn with_ports(mut self, settings: &Settings) -> ServeArguments {
-        if let Some(port) = settings.mqtt_port.filter(|_| self.mqtt.is_empty()) {
-            self.mqtt = self.addresses(&[], port);
+    /// All who may say something of the configuration; `log` is the flag of that name, which all
+    /// commands have.
+    pub fn sources(&self, log: Option<&str>) -> Sources {
+        let mut flags = self.flags.0.clone();
+        flags.extend(log.map(log_flag));
+        Sources {
+            dev: self.dev,
+            file: self.config.clone(),
+            environment: Environment::of_process(),
+            flags,
         }
-        if let Some(port) = settings.http_port.filter(|_| self.http.is_empty()) {
-            self.http = self.addresses(&[], port);
-        }
-        self
     }
-
-    /// The addresses for MQTT: as given, or the default.
-    pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
-        self.addresses(&self.mqtt, MQTT_PORT)
-    }
-
-    /// The addresses for HTTP: as given, or the default.
-    pub fn http_addresses(&self) -> Vec<SocketAddr> {
-        self.addresses(&self.http, HTTP_PORT)
-    }
-
-    fn addresses(&self, given: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
-        if !given.is_empty() {
-            return given.to_vec();
-        }
-        let ip = if self.dev {
-            [127, 0, 0, 1]
-        } else {
-            [0, 0, 0, 0]
-        };
-        vec![SocketAddr::from((ip, port))]
-    }
-}
-
-/// An address with a port. Names are not looked up: a broker should not change its listeners with
-/// the weather of a name server.
-pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "expected an IP address and a port, such as 127.0.0.1:1883, 0.0.0.0:1883 or [::1]:1883"
-            .to_owned()
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use net::DriverChoice;
 
     fn serve(line: &str) -> ServeArguments {
         let words = ["meshring", "serve"]
@@ -325,21 +217,28 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    fn loaded(line: &str) -> Config {
+        let arguments = serve(line);
+        let sources = Sources {
+            dev: arguments.dev,
+            flags: arguments.flags.0,
+            file: None,
+            environment: Environment::default(),
+        };
+        sources.load_without_file().unwrap().config
+    }
+
     #[test]
     fn dev_listens_on_loopback_unless_told_otherwise() {
-        let text = |addresses: Vec<SocketAddr>| {
-            addresses
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" ")
+        let text = |line: &str| {
+            let listeners = loaded(line).listeners();
+            let addresses = listeners.iter().map(|(_, address)| address.to_string());
+            addresses.collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(text(serve("--dev").mqtt_addresses()), "127.0.0.1:1883");
-        assert_eq!(text(serve("--dev").http_addresses()), "127.0.0.1:3000");
-        assert_eq!(text(serve("").mqtt_addresses()), "0.0.0.0:1883");
-        assert_eq!(text(serve("").http_addresses()), "0.0.0.0:3000");
-        let given = serve("--dev --mqtt 0.0.0.0:1 --mqtt [::1]:2");
-        assert_eq!(text(given.mqtt_addresses()), "0.0.0.0:1 [::1]:2");
+        assert_eq!(text("--dev"), "127.0.0.1:1883 127.0.0.1:3000");
+        assert_eq!(text(""), "0.0.0.0:1883 0.0.0.0:3000");
+        let given = text("--dev --mqtt 0.0.0.0:1 --mqtt [::1]:2");
+        assert_eq!(given, "0.0.0.0:1 [::1]:2 127.0.0.1:3000");
     }
 
     #[test]
@@ -356,10 +255,11 @@ mod tests {
 
     #[test]
     fn drivers_have_the_names_of_the_help() {
-        assert_eq!(serve("").driver, Driver::Auto);
-        assert_eq!(serve("--driver io_uring").driver, Driver::IoUring);
-        assert_eq!(serve("--driver io-uring").driver, Driver::IoUring);
-        assert_eq!(serve("--driver epoll").driver, Driver::Epoll);
+        let driver = |line: &str| loaded(line).driver();
+        assert_eq!(driver(""), DriverChoice::Auto);
+        assert_eq!(driver("--driver io_uring"), DriverChoice::IoUring);
+        assert_eq!(driver("--driver io-uring"), DriverChoice::IoUring);
+        assert_eq!(driver("--driver epoll"), DriverChoice::Epoll);
     }
 
     #[test]

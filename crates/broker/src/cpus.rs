@@ -41,6 +41,14 @@ impl FromStr for CpuList {
     }
 }
 
+impl fmt::Display for CpuList {
+    /// As it is read.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        out.write_str(&numbers.join(","))
+    }
+}
+
 fn number(text: &str, part: &str) -> Result<usize, String> {
     let number: usize = text
         .trim()

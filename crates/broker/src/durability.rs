@@ -60,7 +60,7 @@ impl FromStr for PrefixMode {
 /// What the shards are told. Errs if the flags contradict each other.
 pub fn configure(
     mode: Mode,
-    interval_ms: u64,
+    interval_ms: u32,
     prefixes: &[PrefixMode],
 ) -> Result<Durability, String> {
     if mode == Mode::Memory && !prefixes.is_empty() {
@@ -80,7 +80,7 @@ pub fn configure(
     Ok(Durability {
         mode: mode.for_shards(),
         prefixes,
-        interval_ms,
+        interval_ms: u64::from(interval_ms),
     })
 }
 

@@ -1,18 +1,18 @@
 //! Why the broker did not start, said so that the reader knows what to do next.
 
-use crate::arguments::ServeArguments;
+use crate::config::Loaded;
 use anyhow::anyhow;
 use net::StartError;
 use std::io;
 use std::net::SocketAddr;
 
 /// Puts a failure of the driver into the words of the command line.
-pub fn explain(error: StartError, arguments: &ServeArguments) -> anyhow::Error {
+pub fn explain(error: StartError, loaded: &Loaded) -> anyhow::Error {
     match error {
         StartError::Listen { address, error } => {
-            let flag = flag_of(address, arguments);
+            let who = blame(address, loaded);
             anyhow!(
-                "cannot listen on {address} ({flag}): {}",
+                "cannot listen on {address} ({who}): {}",
                 listen_hint(&error, address)
             )
         }
@@ -26,16 +26,11 @@ pub fn explain(error: StartError, arguments: &ServeArguments) -> anyhow::Error {
     }
 }
 
-/// The flag that asks for this address.
-fn flag_of(address: SocketAddr, arguments: &ServeArguments) -> &'static str {
-    if arguments.mqtt.contains(&address) {
-        "--mqtt"
-    } else if arguments.http.contains(&address) {
-        "--http"
-    } else if arguments.mqtt_addresses().contains(&address) {
-        "the default of --mqtt"
-    } else {
-        "the default of --http"
+/// Who asks for this address.
+fn blame(address: SocketAddr, loaded: &Loaded) -> String {
+    match loaded.config.mqtt.listen.contains(&address) {
+        true => loaded.blame("mqtt.listen"),
+        false => loaded.blame("http.listen"),
     }
 }
 
@@ -59,6 +54,7 @@ fn listen_hint(error: &io::Error, address: SocketAddr) -> String {
 mod tests {
     use super::*;
     use crate::arguments::{Arguments, Command};
+    use crate::config::Environment;
     use clap::Parser;
 
     #[track_caller]
@@ -66,7 +62,10 @@ mod tests {
         let Command::Serve(arguments) = Arguments::parse_from(line.split(' ')).command else {
             panic!("{line}");
         };
-        let said = explain(error, &arguments).to_string();
+        let mut sources = arguments.sources(None);
+        sources.environment = Environment::default();
+        let loaded = sources.load_without_file().unwrap();
+        let said = explain(error, &loaded).to_string();
         for word in words {
             assert!(said.contains(word), "{said:?} should say {word:?}");
         }

@@ -14,6 +14,12 @@ const DEFAULT_FILTER: &str = "info";
 /// Changes what is logged; set when logging starts.
 static CHANGE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
+/// Starts logging as the broker's configuration says. Errs if the filter cannot be read.
+pub fn start_as(filter: &str) -> anyhow::Result<()> {
+    begin(parse(filter)?);
+    Ok(())
+}
+
 /// Starts logging: by `flag` if given, else by the environment variable RUST_LOG. Errs if the
 /// filter cannot be read.
 pub fn start(flag: Option<&str>) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@
 
 mod admin;
 mod arguments;
+mod config;
 mod control;
 mod cpus;
 mod data;
@@ -20,13 +21,12 @@ mod kept;
 mod logs;
 mod progress;
 mod serve;
-mod settings;
 mod supervise;
 mod upkeep;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, ConfigArguments};
 use clap::{CommandFactory, Parser};
-use settings::Settings;
+use cli::ClientCommand;
 use std::io::stdout;
 use std::process::ExitCode;
 
@@ -46,7 +46,18 @@ fn main() -> ExitCode {
         connection,
         command,
     } = arguments;
-    if let Err(error) = logs::start(log.as_deref()) {
+    let loaded = match &command {
+        Command::Serve(arguments) => match arguments.sources(log.as_deref()).load() {
+            Ok(loaded) => Some(loaded),
+            Err(problems) => return config::commands::complain(&problems),
+        },
+        _ => None,
+    };
+    let started = match &loaded {
+        Some(loaded) => logs::start_as(&loaded.config.general.log.0),
+        None => logs::start(log.as_deref()),
+    };
+    if let Err(error) = started {
         eprintln!("meshring: {error:#}");
         return ExitCode::from(2);
     }
@@ -54,27 +65,14 @@ fn main() -> ExitCode {
     net::prefer_small_pages();
     net::prefer_exact_timers();
     let result = match command {
-        Command::Serve(arguments) => {
-            let read = durability::configure(
-                arguments.durability,
-                arguments.durability_interval,
-                &arguments.durability_prefix,
-            )
-            .map_err(|contradiction| contradiction.to_string())
-            .and_then(|durability| {
-                let settings = Settings::read(&arguments, &|name| std::env::var_os(name))?;
-                Ok((durability, settings))
-            });
-            match read {
-                Ok((durability, settings)) => {
-                    serve::run(arguments, durability, settings).map(|()| ExitCode::SUCCESS)
-                }
-                Err(contradiction) => {
-                    eprintln!("meshring: {contradiction}");
-                    return ExitCode::from(2);
-                }
-            }
+        Command::Serve(_) => {
+            let loaded = loaded.expect("loaded above, for this command");
+            serve::run(loaded).map(|()| ExitCode::SUCCESS)
         }
+        Command::Config(ConfigArguments { client, command }) => match command {
+            Some(command) => config::commands::run(&command, log.as_deref()).map_err(Into::into),
+            None => return cli::run(ClientCommand::Config(client), connection),
+        },
         Command::Backup(arguments) => upkeep::backup(&arguments),
         Command::Restore(arguments) => upkeep::restore(&arguments),
         Command::Check(arguments) => upkeep::check(&arguments),

@@ -2,19 +2,17 @@
 
 use crate::admin::console::Consoles;
 use crate::admin::{self, Admin, Doors};
-use crate::arguments::{Driver, QueueFull, ServeArguments};
+use crate::config::Loaded;
 use crate::data::Data;
 use crate::durability::Mode;
 use crate::helpers::Pool;
 use crate::progress::Progress;
-use crate::settings::Settings;
 use crate::supervise::activation::{Activation, Placed, Wanted};
 use crate::supervise::watchdog::Watchdog;
 use crate::{cpus, descriptors, failure, supervise};
 use anyhow::Context;
-use net::{DriverChoice, Made, Server, ServerConfig, Stopper, Tuning};
-use shard::limits::QueuePolicy;
-use shard::{Anonymous, Durability, Limits, Listener, MeshConfig, Shard, ShardId};
+use net::{Made, Passed, Server, ServerConfig, Stopper, Tuning};
+use shard::{Anonymous, Listener, MeshConfig, Shard, ShardId};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
@@ -28,23 +26,18 @@ use tracing::{info, warn};
 const FILES_CLOSE_MAX: Duration = Duration::from_secs(45);
 
 /// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
-pub fn run(
-    arguments: ServeArguments,
-    durability: Durability,
-    settings: Settings,
-) -> anyhow::Result<()> {
+pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     // Before there is a second thread.
     let activation = Activation::take()?;
-    let arguments = arguments.with_ports(&settings);
     let version = env!("MESHRING_VERSION");
     info!(version, "starting");
     descriptors::raise_limit();
     let usable = cpus::usable();
-    let mut placed = activation.place(wanted(&arguments))?;
-    let doors = doors(&arguments, &mut placed);
-    let config = configure(&arguments, durability, &settings, &usable, placed)?;
+    let mut placed = activation.place(wanted(&loaded))?;
+    let doors = doors(&loaded, &mut placed);
+    let config = configure(&loaded, &usable, placed)?;
     let stop_max = stop_max(&config.tuning);
-    say_what_may_surprise(&arguments, &settings);
+    say_what_may_surprise(&loaded);
 
     // Before anything runs, so that a signal during start is neither lost nor fatal.
     let signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
@@ -58,26 +51,18 @@ pub fn run(
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
     let spare = cpus::spare(&usable, &config.cpus);
-    let helpers = Pool::start(&spare, settings.may_call_private)?;
+    let helpers = Pool::start(&spare, loaded.config.may_call_private())?;
     let consoles = Consoles::new(shards);
     let admin = Admin::start(doors, Arc::clone(&consoles), &spare)?;
-    let (server, data) = match arguments.durability {
+    let (server, data) = match loaded.config.durability.mode {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
-            (
-                start_in_memory(config, &arguments, &helpers, consoles)?,
-                None,
-            )
+            let server = start_in_memory(config, &loaded, &helpers, consoles)?;
+            (server, None)
         }
         Mode::Commit | Mode::Interval => {
-            let (server, data) = start_with_data(
-                config,
-                &arguments,
-                &settings,
-                spare,
-                (Arc::clone(&helpers), consoles),
-                &admin,
-            )?;
+            let parts = (Arc::clone(&helpers), consoles);
+            let (server, data) = start_with_data(config, &loaded, spare, parts, &admin)?;
             (server, Some(data))
         }
     };
@@ -109,7 +94,7 @@ pub fn run(
 /// Starts shards that keep nothing.
 fn start_in_memory(
     config: ServerConfig,
-    arguments: &ServeArguments,
+    loaded: &Loaded,
     helpers: &Arc<Pool>,
     consoles: Arc<Consoles>,
 ) -> anyhow::Result<Server> {
@@ -125,53 +110,80 @@ fn start_in_memory(
             helpers: Some(helpers.helpers_of(move || waker.wake())),
         })
     })
-    .map_err(|error| failure::explain(error, arguments))
+    .map_err(|error| failure::explain(error, loaded))
 }
 
 /// Starts shards that recover from their files.
 fn start_with_data(
     mut config: ServerConfig,
-    arguments: &ServeArguments,
-    settings: &Settings,
+    loaded: &Loaded,
     spare: Vec<usize>,
     (helpers, consoles): (Arc<Pool>, Arc<Consoles>),
     admin: &Admin,
 ) -> anyhow::Result<(Server, Arc<Data>)> {
-    let path = arguments.data_directory();
-    let mut data = Data::open(&path, &config, spare, (helpers, consoles))?;
-    admin.listen_in(&path);
-    config.shard.mesh.pepper = data.pepper(settings.pepper)?.0;
+    let path = &loaded.config.general.data;
+    let mut data = Data::open(path, &config, spare, (helpers, consoles))?;
+    admin.listen_in(path);
+    config.shard.mesh.pepper = data.pepper(loaded.config.pepper())?.0;
     let data = Arc::new(data);
     config.shard.placement_seed = data.placement_seed();
     let progress = Progress::watch("recovering", data.recovered());
     let shards_data = Arc::clone(&data);
     let template = config.clone();
     let server = net::start_stored(config, move |place| shards_data.recover(&template, &place))
-        .map_err(|error| failure::explain(error, arguments))?;
+        .map_err(|error| failure::explain(error, loaded))?;
     drop(progress);
     info!(data = %path.display(), records = data.recovered().now(), "all shards are ready");
     Ok((server, data))
 }
 
 /// Where to listen, if nothing was passed.
-fn wanted(arguments: &ServeArguments) -> Wanted {
+fn wanted(loaded: &Loaded) -> Wanted {
+    let (mqtt, http) = (&loaded.config.mqtt.listen, &loaded.config.http.listen);
     Wanted {
-        mqtt: arguments.mqtt_addresses(),
-        is_mqtt_default: arguments.mqtt.is_empty(),
-        http: arguments.http_addresses(),
-        is_http_default: arguments.http.is_empty(),
-        admin: arguments.admin.addresses.clone(),
+        mqtt: mqtt.clone(),
+        is_mqtt_default: loaded.is_default("mqtt.listen"),
+        http: http.iter().map(|listener| listener.address).collect(),
+        is_http_default: loaded.is_default("http.listen"),
+        admin: loaded.config.admin.listen.clone(),
     }
 }
 
 /// Where operators come in.
-fn doors(arguments: &ServeArguments, placed: &mut Placed) -> Doors {
+fn doors(loaded: &Loaded, placed: &mut Placed) -> Doors {
     Doors {
         addresses: std::mem::take(&mut placed.admin),
         tcp: std::mem::take(&mut placed.admin_tcp),
         unix: std::mem::take(&mut placed.admin_unix),
-        token_file: arguments.admin.token_file.clone(),
+        token_file: loaded.config.admin.token_file.0.clone(),
     }
+}
+
+/// The listeners that were not passed.
+fn left_to_open(
+    mut listeners: Vec<(Listener, SocketAddr)>,
+    placed: &Placed,
+) -> Vec<(Listener, SocketAddr)> {
+    listeners.retain(|(kind, address)| match kind {
+        Listener::Mqtt => placed.mqtt.contains(address),
+        Listener::Http | Listener::HttpAs(_) => placed.http.contains(address),
+    });
+    listeners
+}
+
+/// Sockets that were passed, with the dialects that the configuration has for their addresses.
+fn in_dialect(mut passed: Vec<Passed>, loaded: &Loaded) -> Vec<Passed> {
+    let listeners = loaded.config.listeners();
+    for socket in &mut passed {
+        let address = socket.socket.local_addr().ok();
+        let configured = listeners
+            .iter()
+            .find(|(_, listened)| Some(*listened) == address);
+        if let (Listener::Http, Some((kind @ Listener::HttpAs(_), _))) = (socket.kind, configured) {
+            socket.kind = *kind;
+        }
+    }
+    passed
 }
 
 /// What a service manager shows of a broker that runs.
@@ -187,14 +199,9 @@ fn stop_max(tuning: &Tuning) -> Duration {
 }
 
 /// The server's configuration: checked, with nothing left to default.
-fn configure(
-    arguments: &ServeArguments,
-    durability: Durability,
-    settings: &Settings,
-    usable: &[usize],
-    placed: Placed,
-) -> anyhow::Result<ServerConfig> {
-    let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), usable)?;
+fn configure(loaded: &Loaded, usable: &[usize], placed: Placed) -> anyhow::Result<ServerConfig> {
+    let config = &loaded.config;
+    let cpus = cpus::place(config.shards(), config.cpus(), usable)?;
     if let Some(shared) = (1..cpus.len()).find(|&shard| cpus[..shard].contains(&cpus[shard])) {
         warn!(
             shards = cpus.len(),
@@ -210,56 +217,30 @@ fn configure(
         seed: seed()?,
         // A directory that exists has one of its own.
         placement_seed: seed()?,
-        durability,
+        durability: config.durability(),
         mesh: MeshConfig {
             // A directory that exists has one of its own.
-            pepper: match settings.pepper {
+            pepper: match config.pepper() {
                 Some(pepper) => pepper.0,
                 None => secret()?,
             },
             secret_seed: secret()?,
-            ..settings.mesh.clone()
+            ..config.mesh()
         },
-        anonymous: settings.anonymous,
-        limits: limits(arguments),
+        anonymous: config.anonymous(),
+        limits: config.limits(),
     };
     Ok(ServerConfig {
         shards,
         cpus,
-        driver: match arguments.driver {
-            Driver::Auto => DriverChoice::Auto,
-            Driver::IoUring => DriverChoice::IoUring,
-            Driver::Epoll => DriverChoice::Epoll,
-        },
-        mqtt: placed.mqtt,
-        http: placed.http,
-        passed: placed.passed,
+        driver: config.driver(),
+        mqtt: Vec::new(),
+        http: Vec::new(),
+        further: left_to_open(config.listeners(), &placed),
+        passed: in_dialect(placed.passed, loaded),
         shard,
-        tuning: Tuning {
-            gather_us: arguments.gather,
-            ..Tuning::default()
-        },
+        tuning: config.tuning(),
     })
-}
-
-/// What a shard may hold.
-fn limits(arguments: &ServeArguments) -> Limits {
-    let defaults = Limits::default();
-    let queue_messages_max = arguments.queue_messages as usize;
-    let queue_bytes_max = usize::try_from(arguments.queue_bytes).unwrap_or(usize::MAX);
-    Limits {
-        queue_messages_max,
-        queue_bytes_max,
-        // Whoever is connected holds up its publishers before its queue is full.
-        queue_soft_messages: defaults.queue_soft_messages.min(queue_messages_max / 2),
-        queue_soft_bytes: defaults.queue_soft_bytes.min(queue_bytes_max / 2),
-        queue_policy: match arguments.queue_full {
-            QueueFull::DropOldest => QueuePolicy::DropOldest,
-            QueueFull::DropNewest => QueuePolicy::DropNewest,
-            QueueFull::Reject => QueuePolicy::Reject,
-        },
-        ..defaults
-    }
 }
 
 /// Bytes that nobody can guess.
@@ -274,29 +255,23 @@ pub fn seed() -> anyhow::Result<u64> {
     getrandom::u64().context("the system gives no random numbers")
 }
 
-/// Warns of what a user might not expect.
-fn say_what_may_surprise(arguments: &ServeArguments, settings: &Settings) {
-    match settings.anonymous {
-        Anonymous::Loopback => {
-            info!("MQTT clients on loopback need no credentials");
-            let addresses = arguments.mqtt_addresses();
-            if arguments.dev && addresses.iter().any(|address| !address.ip().is_loopback()) {
-                warn!("--dev lets in clients on loopback alone; others need credentials");
-            }
-        }
+/// Says what a user might not expect.
+fn say_what_may_surprise(loaded: &Loaded) {
+    if let Some(file) = &loaded.file {
+        info!(file = %file.display(), "configured");
+    }
+    for warning in &loaded.warnings {
+        warn!("{}", warning.to_string().trim_start_matches("warning: "));
+    }
+    match loaded.config.anonymous() {
+        Anonymous::Loopback => info!("MQTT clients on loopback need no credentials"),
         Anonymous::Allow => warn!("--anonymous allow: anybody may be an MQTT client"),
         Anonymous::Deny => {
             info!("only devices may log in; --anonymous or --dev lets other MQTT clients in");
         }
     }
-    if settings.is_pepper_public {
-        warn!("the pepper is the one of FreshBlu's documents, which everybody can read");
-    }
-    if settings.may_call_private {
+    if loaded.config.may_call_private() {
         warn!("--webhooks-to-private allow: devices may have this machine's network called");
-    }
-    if arguments.durability == Mode::Memory && arguments.data.is_some() {
-        warn!("--data is not used with --durability memory");
     }
 }
 
@@ -306,7 +281,7 @@ fn announce(server: &Server, admin: &[SocketAddr]) -> io::Result<()> {
     for (listener, address) in server.listeners() {
         let kind = match listener {
             Listener::Mqtt => "mqtt",
-            Listener::Http => "http",
+            Listener::Http | Listener::HttpAs(_) => "http",
         };
         writeln!(stdout, "{kind} {address}")?;
     }

@@ -112,8 +112,8 @@ pub enum ClientCommand {
     /// Show whether the server is well
     #[command(after_long_help = notes("meshring status --server https://mesh.example.org"))]
     Status(PlainArguments),
-    /// Show which server and credentials would be used, and where they come from
-    #[command(after_long_help = notes("meshring config"))]
+    /// The program, which has more to say about configurations, parses this one.
+    #[command(skip)]
     Config(PlainArguments),
 }
 

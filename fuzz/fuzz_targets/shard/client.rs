@@ -98,7 +98,7 @@ impl Client {
         self.said.extend_from_slice(bytes);
         match self.listener {
             Listener::Mqtt => self.up.extend_from_slice(bytes),
-            Listener::Http => {
+            Listener::Http | Listener::HttpAs(_) => {
                 http::write_client_frame(&mut self.up, Opcode::Binary, bytes, [1, 2, 3, 4]);
             }
         }
@@ -131,7 +131,7 @@ impl Client {
                 self.read_packets(&mut received);
                 self.received = received;
             }
-            Listener::Http => self.read_frames(),
+            Listener::Http | Listener::HttpAs(_) => self.read_frames(),
         }
     }
 

@@ -132,6 +132,7 @@ pub fn config(driver: DriverChoice, shards: u16, tuning: Tuning) -> ServerConfig
         cpus: Vec::new(),
         driver,
         mqtt: vec!["127.0.0.1:0".parse().unwrap()],
+        further: Vec::new(),
         http: Vec::new(),
         passed: Vec::new(),
         shard: shard::Config::alone(),

@@ -19,7 +19,7 @@ use super::requests::{Plan, Request};
 use super::routes::{self, Endpoint, Found};
 use crate::connection::{Stage, WebSocket};
 use crate::shard::{Shard, pause};
-use crate::{ConnectionId, Effects};
+use crate::{ConnectionId, Dialect, Effects, Listener};
 use http::{Body, BodyReader, BodyStream, Head, Response, Upgrade};
 use meshblu::Refusal;
 
@@ -144,7 +144,7 @@ impl Shard {
         if head.method == "OPTIONS" {
             return self.answer_options(id, head, effects);
         }
-        let request = Request::read(head, self.config.mesh.dialect);
+        let request = Request::read(head, self.dialect_of(id));
         let body_bytes_max = self.config.mesh.message_bytes_max + ENVELOPE_BYTES;
         let reader = match BodyReader::new(head.body(), body_bytes_max) {
             Ok(reader) => reader,
@@ -184,7 +184,7 @@ impl Shard {
         let framing = waiting.framing;
         let body = waiting.reader.into_bytes();
         let has_body = !body.is_empty();
-        let dialect = self.config.mesh.dialect;
+        let dialect = self.dialect_of(id);
         let planned = waiting.request.and_then(|request| {
             let route = request.route;
             Ok((route, request.plan(id, body, dialect)?))
@@ -235,9 +235,17 @@ impl Shard {
             }
             outcome => outcome,
         };
-        let answer = answers::answer(route, has_body, outcome, self.config.mesh.dialect);
+        let answer = answers::answer(route, has_body, outcome, self.dialect_of(id));
         self.write_answer(id, framing, &answer, batch, effects);
         self.serve_next(id, effects);
+    }
+
+    /// How results are written on a connection: as its listener says, else as is configured.
+    fn dialect_of(&self, id: ConnectionId) -> Dialect {
+        match self.connection(id).map(|connection| connection.listener) {
+            Some(Listener::HttpAs(dialect)) => dialect,
+            _ => self.config.mesh.dialect,
+        }
     }
 
     /// Goes on with what came behind a request, but not within the event that answered it.

@@ -90,6 +90,7 @@ fn main() {
             DriverChoice::IoUring
         },
         mqtt: vec!["127.0.0.1:0".parse().expect("an address")],
+        further: Vec::new(),
         http: Vec::new(),
         passed: Vec::new(),
         shard: shard::Config::alone(),

@@ -15,10 +15,8 @@ mod server;
 mod shards;
 pub mod token;
 
-use crate::arguments::parse_address;
 use crate::cpus;
 use anyhow::Context;
-use clap::Args;
 use console::Consoles;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -32,27 +30,6 @@ use tracing::warn;
 
 /// The Unix socket's name in the data directory.
 pub const SOCKET: &str = "admin.sock";
-
-/// Where to listen, and what opens it.
-#[derive(Args, Clone, Debug, Default)]
-pub struct AdminSettings {
-    /// Listen for metrics, health and, with the token, the admin API (several times allowed; port
-    /// 0 picks a free one) [default: none; DIR/admin.sock is there in any case]
-    #[arg(id = "admin", long = "admin", value_name = "ADDR:PORT", env = "MESHRING_ADMIN",
-          hide_env_values = true, value_delimiter = ',', value_parser = parse_address)]
-    pub addresses: Vec<SocketAddr>,
-
-    /// The file with the token of the admin API [default: DIR/admin.token, drawn at the first
-    /// start with --admin]
-    #[arg(
-        id = "admin_token_file",
-        long = "admin-token-file",
-        value_name = "FILE",
-        env = "MESHRING_ADMIN_TOKEN_FILE",
-        hide_env_values = true
-    )]
-    pub token_file: Option<PathBuf>,
-}
 
 /// Where operators come in.
 #[derive(Debug, Default)]

@@ -129,7 +129,7 @@ const CHECKS: &[Check] = &[
 /// Looks, and prints what it has found. Errs if the configuration makes no sense.
 pub fn run(arguments: DoctorArguments) -> anyhow::Result<ExitCode> {
     let host = Host::new(&arguments.root);
-    let plan = Plan::make(arguments.serve, arguments.connections, &host)?;
+    let plan = Plan::make(&arguments.serve, arguments.connections, &host)?;
     let process = host.process();
     let case = Case {
         host,

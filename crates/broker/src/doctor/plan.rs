@@ -2,11 +2,11 @@
 //! configuration that it would be started with.
 
 use super::host::{Host, cpu_list};
-use crate::arguments::{Driver, ServeArguments};
+use crate::arguments::ServeArguments;
 use crate::cpus;
 use crate::durability::Mode;
-use crate::settings::Settings;
 use anyhow::anyhow;
+use net::DriverChoice;
 use shard::Anonymous;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,25 +36,32 @@ pub struct Plan {
 
 impl Plan {
     /// From what `meshring serve` would be told, on this host. Errs if that makes no sense.
-    pub fn make(arguments: ServeArguments, connections: u64, host: &Host) -> anyhow::Result<Plan> {
-        let settings = Settings::read(&arguments, &|name| std::env::var_os(name))
-            .map_err(|wrong| anyhow!(wrong))?;
-        let arguments = arguments.with_ports(&settings);
-        let cpus = cpus::place(arguments.shards, arguments.cpus.as_ref(), &usable(host))?;
-        let is_kept = arguments.durability != Mode::Memory;
+    pub fn make(arguments: &ServeArguments, connections: u64, host: &Host) -> anyhow::Result<Plan> {
+        let loaded = arguments.sources(None).load().map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow!(lines.join("\n"))
+        })?;
+        let config = &loaded.config;
+        let cpus = cpus::place(config.shards(), config.cpus(), &usable(host))?;
+        let is_kept = config.durability.mode != Mode::Memory;
         let data = is_kept
-            .then(|| std::path::absolute(arguments.data_directory()))
+            .then(|| std::path::absolute(&config.general.data))
             .transpose()?;
         Ok(Plan {
             connections,
             shards: cpus.len(),
             cpus,
-            is_epoll: arguments.driver == Driver::Epoll,
+            is_epoll: config.driver() == DriverChoice::Epoll,
             data,
-            mqtt: arguments.mqtt_addresses(),
-            http: arguments.http_addresses(),
-            anonymous: settings.anonymous,
-            is_pepper_public: settings.is_pepper_public,
+            mqtt: config.mqtt.listen.clone(),
+            http: config
+                .http
+                .listen
+                .iter()
+                .map(|listener| listener.address)
+                .collect(),
+            anonymous: config.anonymous(),
+            is_pepper_public: config.is_pepper_public(),
         })
     }
 

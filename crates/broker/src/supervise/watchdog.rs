@@ -143,6 +143,7 @@ mod tests {
             driver: DriverChoice::Epoll,
             mqtt: vec!["127.0.0.1:0".parse().unwrap()],
             http: Vec::new(),
+            further: Vec::new(),
             passed: Vec::new(),
             shard: shard::Config::alone(),
             tuning: Tuning {

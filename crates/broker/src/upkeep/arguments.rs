@@ -1,6 +1,6 @@
 //! The command lines of `meshring backup`, `restore`, `check` and `repair`, and their help.
 
-use crate::arguments::DATA;
+use crate::config::DATA;
 use clap::Args;
 use std::path::PathBuf;
 

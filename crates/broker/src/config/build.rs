@@ -1,0 +1,221 @@
+//! What the shards and the driver are told, made of a configuration.
+
+use super::choices::{
+    AnonymousClients, DefaultWhitelists, DialectName, Driver, Permission, QueueFull,
+};
+use super::keys::Config;
+use super::setting::{Cpus, Shards};
+use crate::cpus::CpuList;
+use crate::durability;
+use net::{DriverChoice, Tuning};
+use sha2::{Digest, Sha256};
+use shard::limits::QueuePolicy;
+use shard::{Anonymous, Dialect, Durability, Limits, Listener, MeshConfig};
+use std::net::SocketAddr;
+use storage::Pepper;
+
+/// What FreshBlu's own documents set its pepper to.
+const FRESHBLU_PEPPER: &[u8] = b"change-me-in-production";
+
+impl From<DialectName> for Dialect {
+    fn from(name: DialectName) -> Dialect {
+        match name {
+            DialectName::Freshblu => Dialect::Freshblu,
+            DialectName::Meshblu => Dialect::Meshblu,
+        }
+    }
+}
+
+impl Config {
+    /// How many shards, if that is said.
+    pub fn shards(&self) -> Option<u16> {
+        match self.general.shards {
+            Shards::Auto => None,
+            Shards::Count(count) => Some(count),
+        }
+    }
+
+    /// On which CPUs, if that is said.
+    pub fn cpus(&self) -> Option<&CpuList> {
+        match &self.general.cpus {
+            Cpus::Auto => None,
+            Cpus::These(list) => Some(list),
+        }
+    }
+
+    /// How to talk to the kernel.
+    pub fn driver(&self) -> DriverChoice {
+        match self.general.driver {
+            Driver::Auto => DriverChoice::Auto,
+            Driver::IoUring => DriverChoice::IoUring,
+            Driver::Epoll => DriverChoice::Epoll,
+        }
+    }
+
+    /// Everything to listen on, in order.
+    pub fn listeners(&self) -> Vec<(Listener, SocketAddr)> {
+        let mqtt = self
+            .mqtt
+            .listen
+            .iter()
+            .map(|&address| (Listener::Mqtt, address));
+        let http = self.http.listen.iter().map(|listener| {
+            let kind = match listener.dialect {
+                Some(dialect) => Listener::HttpAs(dialect.into()),
+                None => Listener::Http,
+            };
+            (kind, listener.address)
+        });
+        mqtt.chain(http).collect()
+    }
+
+    /// What is kept, and when it counts as kept.
+    pub fn durability(&self) -> Durability {
+        let section = &self.durability;
+        durability::configure(section.mode, section.interval_ms, &section.prefixes)
+            .expect("checked when it was loaded")
+    }
+
+    /// The pepper, if one is given.
+    pub fn pepper(&self) -> Option<Pepper> {
+        let text = &self.devices.pepper.0;
+        (!text.is_empty()).then(|| Pepper(Sha256::digest(text).into()))
+    }
+
+    /// Whether the pepper is one that everybody can read.
+    pub fn is_pepper_public(&self) -> bool {
+        self.devices.pepper.0 == FRESHBLU_PEPPER
+    }
+
+    /// Who needs no credentials.
+    pub fn anonymous(&self) -> Anonymous {
+        match self.mqtt.allow_anonymous {
+            AnonymousClients::Allow => Anonymous::Allow,
+            AnonymousClients::Loopback => Anonymous::Loopback,
+            AnonymousClients::Deny => Anonymous::Deny,
+        }
+    }
+
+    /// Whether webhooks may call private addresses.
+    pub fn may_call_private(&self) -> bool {
+        self.webhooks.to_private == Permission::Allow
+    }
+
+    /// The Meshblu API, with neither pepper nor seed.
+    pub fn mesh(&self) -> MeshConfig {
+        let devices = &self.devices;
+        MeshConfig {
+            is_registration_open: devices.open_registration,
+            is_private_by_default: devices.default_whitelists == DefaultWhitelists::Private,
+            has_free_topics: self.mqtt.free_topics == Permission::Allow,
+            dialect: self.http.dialect.into(),
+            rate_limit: devices.rate_limit,
+            rate_window_s: devices.rate_window_s,
+            registrations_max: devices.registration_limit,
+            message_bytes_max: devices.message_bytes_max.in_memory(),
+            public_key: (!self.http.public_key.is_empty())
+                .then(|| self.http.public_key.as_str().into()),
+            ..MeshConfig::default()
+        }
+    }
+
+    /// What a shard may hold.
+    pub fn limits(&self) -> Limits {
+        let (mqtt, limits, devices) = (&self.mqtt, &self.limits, &self.devices);
+        let defaults = Limits::default();
+        let queue_messages_max = mqtt.queue_messages_max as usize;
+        let queue_bytes_max = mqtt.queue_bytes_max.in_memory();
+        Limits {
+            packet_bytes_max: mqtt.packet_bytes_max,
+            receive_maximum: mqtt.receive_maximum,
+            in_flight_max: mqtt.in_flight_max,
+            topic_alias_maximum: mqtt.topic_alias_maximum,
+            client_alias_max: mqtt.client_alias_max,
+            topic_levels_max: mqtt.topic_levels_max as usize,
+            subscriptions_max: mqtt.subscriptions_max as usize,
+            output_bytes_max: limits.output_bytes_max.in_memory(),
+            queue_messages_max,
+            queue_bytes_max,
+            queue_memory_messages: mqtt.queue_memory_messages as usize,
+            queue_memory_bytes: mqtt.queue_memory_bytes.in_memory(),
+            queue_policy: match mqtt.queue_full {
+                QueueFull::DropOldest => QueuePolicy::DropOldest,
+                QueueFull::DropNewest => QueuePolicy::DropNewest,
+                QueueFull::Reject => QueuePolicy::Reject,
+            },
+            // Whoever is connected holds up its publishers before its queue is full.
+            queue_soft_messages: defaults.queue_soft_messages.min(queue_messages_max / 2),
+            queue_soft_bytes: defaults.queue_soft_bytes.min(queue_bytes_max / 2),
+            commit_bytes_max: limits.commit_bytes_max.in_memory(),
+            retained_messages_max: limits.retained_messages_max as usize,
+            retained_bytes_max: limits.retained_bytes_max.in_memory(),
+            sessions_max: limits.sessions_max as usize,
+            connect_timeout_ms: u64::from(mqtt.connect_timeout_ms),
+            slow_subscriber_ms: u64::from(mqtt.slow_subscriber_ms),
+            session_expiry_max_s: mqtt.session_expiry_max_s,
+            keep_alive_max_s: (mqtt.keep_alive_max_s > 0).then_some(mqtt.keep_alive_max_s),
+            computes_max: limits.computes_max as usize,
+            calls_max: limits.calls_max as usize,
+            devices_max: limits.devices_max as usize,
+            tokens_max: devices.tokens_max as usize,
+            device_subscriptions_max: devices.subscriptions_max as usize,
+            device_bytes_max: limits.device_bytes_max.in_memory(),
+            sys_interval_s: mqtt.sys_interval_s,
+        }
+    }
+
+    /// Sizes of the driver.
+    pub fn tuning(&self) -> Tuning {
+        let io = &self.io;
+        Tuning {
+            connections_max: self.limits.connections_max,
+            receive_buffers: io.receive_buffers,
+            receive_buffer_bytes: io.receive_buffer_bytes,
+            idle_after_ms: io.idle_after_ms,
+            gather_us: io.gather_us,
+            flush_ms: io.flush_ms,
+            linger_ms: io.linger_ms,
+            stop_ms: io.stop_ms,
+            ..Tuning::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_keys_are_those_of_the_parts() {
+        let config = Config::defaults(false);
+        let same = |one: String, two: String| assert_eq!(one, two);
+        same(
+            format!("{:?}", config.limits()),
+            format!("{:?}", Limits::default()),
+        );
+        same(
+            format!("{:?}", config.mesh()),
+            format!("{:?}", MeshConfig::default()),
+        );
+        same(
+            format!("{:?}", config.tuning()),
+            format!("{:?}", Tuning::default()),
+        );
+        assert_eq!(config.anonymous(), Anonymous::Deny);
+        assert_eq!(config.pepper(), None);
+        assert!(!config.may_call_private());
+        let durability = config.durability();
+        assert_eq!(durability.mode, shard::DurabilityMode::Commit);
+        assert_eq!(
+            (durability.interval_ms, durability.prefixes.len()),
+            (200, 0)
+        );
+    }
+
+    #[test]
+    fn a_small_queue_holds_publishers_up_early() {
+        let mut config = Config::defaults(false);
+        config.mqtt.queue_messages_max = 10;
+        assert_eq!(config.limits().queue_soft_messages, 5);
+    }
+}

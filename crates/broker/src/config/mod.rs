@@ -1,0 +1,34 @@
+//! What the broker is told: by flags, by variables of the environment, by a file.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `keys.rs`, `key.rs` | all keys, and what a key is: the one table that all else is made of |
+//! | `setting.rs`, `choices.rs`, `raw.rs` | the types of keys, and values that have none yet |
+//! | `file.rs`, `mcloudtt.rs` | a file, ours or McloudTT's |
+//! | `flags.rs` | the flags of keys |
+//! | `sources.rs`, `relations.rs` | who counts; what must fit together |
+//! | `problem.rs` | what is wrong, and where |
+//! | `build.rs` | what shards and driver are told |
+//! | `commands.rs`, `example.rs` | `meshring config`, and the file that is shipped |
+
+mod build;
+pub mod choices;
+pub mod commands;
+mod example;
+mod file;
+pub mod flags;
+mod key;
+mod keys;
+mod mcloudtt;
+mod problem;
+mod raw;
+mod relations;
+mod setting;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub use keys::Config;
+pub use keys::DATA;
+pub use sources::{Environment, Loaded, Sources};
