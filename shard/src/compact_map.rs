@@ -75,6 +75,16 @@ impl<K: Copy + Eq + Hash, V: Copy> CompactMap<K, V> {
         }
     }
 
+    /// The pair at a place of the order.
+    pub fn at(&self, place: usize) -> Option<(K, V)> {
+        match self {
+            CompactMap::One(key, value) => (place == 0).then_some((*key, *value)),
+            CompactMap::None => None,
+            CompactMap::Few(pairs) => pairs.get(place).copied(),
+            CompactMap::Many(map) => map.get_index(place).map(|(key, value)| (*key, *value)),
+        }
+    }
+
     /// Removes a key; returns its value.
     pub fn remove(&mut self, key: K) -> Option<V> {
         let removed = match self {

@@ -144,6 +144,9 @@ impl Shard {
         if self.stopping.is_some() {
             return Err((ServerUnavailable, "the broker is stopping"));
         }
+        if let Some(refusal) = self.turns_away() {
+            return Err(refusal);
+        }
         if connect.properties.authentication_method.is_some() {
             // [MQTT-4.12.0-1]
             return Err((

@@ -447,6 +447,7 @@ impl crate::Shard {
             self.tell(to, frame, effects);
         }
         self.close_answered(sequence, effects);
+        self.answer_committed(effects);
         for connection in std::mem::take(&mut self.durable.paused) {
             self.resume(connection, crate::shard::pause::STORE, effects);
         }

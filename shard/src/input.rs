@@ -329,8 +329,10 @@ impl Shard {
             text,
         });
         if connection.version == Version::V5 && connection.session().is_some() {
+            let server = self.other_server(reason);
             let properties = DisconnectProperties {
                 reason_string: Some(detail),
+                server_reference: server.as_deref(),
                 ..Default::default()
             };
             let packet = Packet::Disconnect(Disconnect { reason, properties });
@@ -359,8 +361,10 @@ impl Shard {
             level: Level::Info,
             text,
         });
+        let server = self.other_server(reason);
         let properties = mqtt_v5_codec::ConnackProperties {
             reason_string: Some(detail),
+            server_reference: server.as_deref(),
             ..Default::default()
         };
         let connack = |properties| {

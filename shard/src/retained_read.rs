@@ -108,7 +108,7 @@ impl Shard {
         self.durable.is_on() && !topic.starts_with("$SYS/")
     }
 
-    fn forget_retained(&mut self, topic: &str, is_promised: bool) {
+    pub(crate) fn forget_retained(&mut self, topic: &str, is_promised: bool) {
         if let Some(old) = self.retained.remove(topic) {
             self.retained_bytes -= old.bytes();
             if self.keeps_retained(topic) {

@@ -5,6 +5,7 @@
 
 use crate::clients::Clients;
 use crate::connection::{Connection, Stage};
+use crate::console::Desk;
 use crate::counters::Counters;
 use crate::deliver::{Recipient, Templates};
 use crate::durable::Durable;
@@ -84,6 +85,7 @@ pub struct Shard {
     pub(crate) lanes: Lanes,
     pub(crate) pending: PendingTable,
     pub(crate) durable: Durable,
+    pub(crate) desk: Desk,
     /// Sessions whose queues are being read from the store.
     pub(crate) loading: Map<SessionKey, SessionId>,
     pub(crate) timers: Timers<TimerKey>,
@@ -136,6 +138,7 @@ impl Shard {
             lanes: Lanes::new(config.shards),
             pending: PendingTable::default(),
             durable: Durable::new(&config),
+            desk: Desk::default(),
             loading: map_with_seed(random.next()),
             timers: Timers::new(now),
             counters: Counters::default(),

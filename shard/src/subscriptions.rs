@@ -196,6 +196,11 @@ impl Subscriptions {
         self.tree.len()
     }
 
+    /// What a filter grants a session.
+    pub fn grant(&self, filter: FilterId, session: u32) -> Option<Grant> {
+        self.tree.value(filter).subscribers.get(session)
+    }
+
     /// Whether a session subscribes to a filter.
     pub fn has(&self, filter: FilterId, session: u32) -> bool {
         self.tree.value(filter).subscribers.get(session).is_some()

@@ -5,6 +5,10 @@ use crate::config::flags::{Flags, log_flag};
 use crate::config::{Environment, Sources};
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::import::{IMPORT_NOTES, ImportArguments};
+use crate::operate::arguments::{
+    ClientFilterArguments, ClientsArguments, DrainArguments, LogArguments, Nothing, OPERATE_NOTES,
+    Operate, RetainedArguments, SlowArguments,
+};
 use crate::upkeep::arguments::{
     BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
     RepairArguments, RestoreArguments,
@@ -69,6 +73,27 @@ pub enum Command {
     /// configuration
     #[command(after_long_help = CONFIG_NOTES)]
     Config(ConfigArguments),
+    /// List, inspect and disconnect MQTT clients of a running broker
+    #[command(after_long_help = OPERATE_NOTES)]
+    Clients(Operate<ClientsArguments>),
+    /// List sessions whose clients are not connected
+    #[command(after_long_help = OPERATE_NOTES)]
+    Sessions(Operate<ClientFilterArguments>),
+    /// List, read and delete retained messages
+    #[command(after_long_help = OPERATE_NOTES)]
+    Retained(Operate<RetainedArguments>),
+    /// Say how the shards of a running broker are
+    #[command(after_long_help = OPERATE_NOTES)]
+    Shards(Operate<Nothing>),
+    /// List the clients for whom most is waiting
+    #[command(after_long_help = OPERATE_NOTES)]
+    Slow(Operate<SlowArguments>),
+    /// Take a running broker out of service gently
+    #[command(after_long_help = OPERATE_NOTES)]
+    Drain(Operate<DrainArguments>),
+    /// Change what a running broker logs
+    #[command(name = "log", after_long_help = OPERATE_NOTES)]
+    LogLevel(Operate<LogArguments>),
     /// The commands that speak to a server.
     #[command(flatten)]
     Client(ClientCommand),

@@ -19,11 +19,13 @@ mod helpers;
 mod import;
 mod kept;
 mod logs;
+mod operate;
 mod progress;
 mod serve;
 mod supervise;
 mod upkeep;
 
+use crate::operate::{Command as Operator, run as operate};
 use arguments::{Arguments, Command, ConfigArguments};
 use clap::{CommandFactory, Parser};
 use cli::ClientCommand;
@@ -79,6 +81,13 @@ fn main() -> ExitCode {
         Command::Repair(arguments) => upkeep::repair(&arguments),
         Command::Doctor(arguments) => doctor::run(*arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Clients(c) => return operate(&c.desk, &Operator::Clients(c.what)),
+        Command::Sessions(c) => return operate(&c.desk, &Operator::Sessions(c.what)),
+        Command::Retained(c) => return operate(&c.desk, &Operator::Retained(c.what)),
+        Command::Shards(c) => return operate(&c.desk, &Operator::Shards),
+        Command::Slow(c) => return operate(&c.desk, &Operator::Slow(c.what)),
+        Command::Drain(c) => return operate(&c.desk, &Operator::Drain(c.what)),
+        Command::LogLevel(c) => return operate(&c.desk, &Operator::Log(c.what)),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {
             cli::pages::completions(Arguments::command(), arguments.shell, &mut stdout())

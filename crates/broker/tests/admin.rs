@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 #[path = "admin/api.rs"]
-#[allow(dead_code, reason = "what can be asked belongs together")]
 mod api;
+#[path = "admin/changes.rs"]
+mod changes;
 #[path = "admin/client.rs"]
-#[allow(dead_code, reason = "what a client can do belongs together")]
 mod client;
 #[path = "admin/clients.rs"]
 mod clients;
+#[path = "admin/commands.rs"]
+mod commands;
+#[path = "admin/drain.rs"]
+mod drain;
 #[path = "admin/listeners.rs"]
 mod listeners;
 mod support;

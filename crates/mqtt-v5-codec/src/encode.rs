@@ -301,7 +301,11 @@ fn return_code(reason: ReasonCode) -> u8 {
     match reason {
         ReasonCode::UnsupportedProtocolVersion => 1,
         ReasonCode::ClientIdentifierNotValid => 2,
-        ReasonCode::ServerUnavailable | ReasonCode::ServerBusy | ReasonCode::QuotaExceeded => 3,
+        ReasonCode::ServerUnavailable
+        | ReasonCode::ServerBusy
+        | ReasonCode::QuotaExceeded
+        | ReasonCode::UseAnotherServer
+        | ReasonCode::ServerMoved => 3,
         ReasonCode::BadUserNameOrPassword | ReasonCode::BadAuthenticationMethod => 4,
         error if error.is_error() => 5,
         _ => 0,

@@ -20,6 +20,8 @@ pub struct ClientFilter {
     pub version: Option<Version>,
     /// Whether it has a connection.
     pub is_connected: Option<bool>,
+    /// So many bytes wait for it at least: [`ClientRow::waiting_bytes`].
+    pub waiting_bytes_min: u64,
 }
 
 /// One client.
@@ -43,6 +45,14 @@ pub struct ClientRow {
     pub queue_messages: u64,
     /// Bytes of its queue, those in the store alone included.
     pub queue_bytes: u64,
+}
+
+impl ClientRow {
+    /// Bytes that wait for it: in its queue, and on the way to its socket.
+    pub fn waiting_bytes(&self) -> u64 {
+        let output = self.connection.as_ref().map_or(0, |c| c.output_bytes);
+        self.queue_bytes + output
+    }
 }
 
 /// The connection of a client.
@@ -81,12 +91,12 @@ impl Shard {
             let Some(session) = session.filter(|session| self.is_wanted(session, filter)) else {
                 continue;
             };
-            collector.push(self.client_row(session, effects), session.client_id.len());
+            let row = self.client_row(session, effects);
+            if row.waiting_bytes() >= filter.waiting_bytes_min {
+                collector.push(row, session.client_id.len());
+            }
         }
-        Rows {
-            rows: collector.rows,
-            next: (index < end).then_some(index),
-        }
+        collector.finish((index < end).then_some(index))
     }
 
     fn is_wanted(&self, session: &Session, filter: &ClientFilter) -> bool {

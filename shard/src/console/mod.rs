@@ -7,15 +7,24 @@
 //! `next`. A slot number or a topic says where to go on, so a list can be read while things come
 //! and go: what is there all the time is in it exactly once.
 
+mod client;
 mod clients;
+mod drain;
 mod overview;
+mod retained;
+mod subscriptions;
 
+pub use client::{ClientDetail, Removal};
 pub use clients::{ClientConnection, ClientFilter, ClientRow};
+pub use drain::{Draining, Shed};
 pub use mqtt_v5_codec::{QoS, Version};
 pub use overview::Overview;
+pub use retained::{RetainedMessage, RetainedRow};
+pub use subscriptions::{Place, SubscriptionFilter, SubscriptionRow};
 
 use crate::shard::Shard;
 use crate::{Effect, Effects};
+use std::collections::VecDeque;
 
 /// Rows of one report.
 pub const ROWS_MAX: u32 = 1_000;
@@ -23,6 +32,16 @@ pub const ROWS_MAX: u32 = 1_000;
 pub const BYTES_MAX: usize = 256 * 1_024;
 /// Entries of a table looked at for one report.
 pub const LOOKS_MAX: u32 = 8_192;
+
+/// Whether a text can be a topic filter, without `$share/`.
+pub fn is_filter(text: &str) -> bool {
+    mqtt_v5_codec::filter_is_valid(text)
+}
+
+/// Whether a text can be a topic.
+pub fn is_topic(text: &str) -> bool {
+    mqtt_v5_codec::topic_is_valid(text)
+}
 
 /// What an operator wants to know, or to have done.
 #[derive(Debug)]
@@ -38,6 +57,57 @@ pub enum Question {
         /// Which.
         filter: ClientFilter,
     },
+    /// All about one client. [`Report::Client`]
+    Client {
+        /// Its client identifier.
+        client_id: Box<str>,
+    },
+    /// Closes a client's connection (0x98, administrative action), and ends its session if that is
+    /// wanted: then it is answered once that is durable. [`Report::Removed`]
+    Remove {
+        /// Its client identifier.
+        client_id: Box<str>,
+        /// Whether its session goes, too.
+        with_session: bool,
+    },
+    /// Subscriptions of MQTT clients. [`Report::Subscriptions`]
+    Subscriptions {
+        /// Where to begin: the default, or the `next` of the report before.
+        from: Place,
+        /// As above.
+        limit: u32,
+        /// Which.
+        filter: SubscriptionFilter,
+    },
+    /// Retained messages that are kept here, in the order of their topics. [`Report::Retained`]
+    Retained {
+        /// A topic filter.
+        filter: Box<str>,
+        /// The `next` of the report before.
+        after: Option<Box<str>>,
+        /// As above.
+        limit: u32,
+    },
+    /// One retained message. [`Report::RetainedMessage`]
+    RetainedMessage {
+        /// Its topic.
+        topic: Box<str>,
+    },
+    /// Forgets the retained messages of a page; answered once that is durable.
+    /// [`Report::RetainedForgotten`]
+    ForgetRetained {
+        /// A topic filter.
+        filter: Box<str>,
+        /// The `next` of the report before.
+        after: Option<Box<str>>,
+    },
+    /// Begins to turn new clients away, or ends that with `None`. [`Report::Done`]
+    Drain(Option<Draining>),
+    /// Closes connections of clients while new ones are turned away. [`Report::Shed`]
+    Shed {
+        /// So many at most; no more than [`ROWS_MAX`].
+        limit: u32,
+    },
 }
 
 /// The answer to a [`Question`].
@@ -47,15 +117,50 @@ pub enum Report {
     Overview(Box<Overview>),
     /// To [`Question::Clients`].
     Clients(Rows<ClientRow>),
+    /// To [`Question::Client`]; `None` if there is no such client here.
+    Client(Option<Box<ClientDetail>>),
+    /// To [`Question::Remove`].
+    Removed(Removal),
+    /// To [`Question::Subscriptions`].
+    Subscriptions(Rows<SubscriptionRow, Place>),
+    /// To [`Question::Retained`].
+    Retained(Rows<RetainedRow, Box<str>>),
+    /// To [`Question::RetainedMessage`]; `None` if there is none here.
+    RetainedMessage(Option<Box<RetainedMessage>>),
+    /// To [`Question::ForgetRetained`].
+    RetainedForgotten {
+        /// How many there were.
+        count: u32,
+        /// Where to go on.
+        next: Option<Box<str>>,
+    },
+    /// To [`Question::Shed`].
+    Shed(Shed),
+    /// It is done.
+    Done,
+    /// It is not done, since the store cannot write now.
+    StoreStalled,
 }
 
-/// Part of a list.
+/// Part of a list; `C` says where in it one is.
 #[derive(Debug)]
-pub struct Rows<T> {
+pub struct Rows<T, C = u32> {
     /// What was found; may be empty although there is more.
     pub rows: Vec<T>,
     /// Where to go on; `None` at the end.
-    pub next: Option<u32>,
+    pub next: Option<C>,
+}
+
+/// What a shard knows of its operators.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// New clients are turned away.
+    pub(crate) draining: Option<Draining>,
+    /// The connection at which closing goes on.
+    shed_at: u32,
+    /// Answers that wait for a commit, with its number. As many as there are questions under way,
+    /// which whoever asks bounds.
+    held: VecDeque<(u64, u64, Report)>,
 }
 
 /// Collects rows until one of the bounds is reached.
@@ -85,9 +190,14 @@ impl<T> Collector<T> {
         true
     }
 
+    fn finish<C>(self, next: Option<C>) -> Rows<T, C> {
+        let rows = self.rows;
+        Rows { rows, next }
+    }
+
     /// Adds a row whose variable parts have so many bytes.
     fn push(&mut self, row: T, bytes: usize) {
-        self.rows_left -= 1;
+        self.rows_left = self.rows_left.saturating_sub(1);
         self.bytes_left = self.bytes_left.saturating_sub(size_of::<T>() + bytes);
         self.rows.push(row);
     }
@@ -103,10 +213,72 @@ impl Shard {
                 limit,
                 filter,
             } => Report::Clients(self.list_clients(from, limit, &filter, effects)),
+            Question::Client { client_id } => {
+                Report::Client(self.describe_client(&client_id, effects).map(Box::new))
+            }
+            Question::Remove {
+                client_id,
+                with_session,
+            } => {
+                let report = self.remove_client(&client_id, with_session, effects);
+                return self.answer_when_durable(id, report, with_session, effects);
+            }
+            Question::Subscriptions {
+                from,
+                limit,
+                filter,
+            } => Report::Subscriptions(self.list_subscriptions(from, limit, &filter)),
+            Question::Retained {
+                filter,
+                after,
+                limit,
+            } => Report::Retained(self.list_retained(&filter, after.as_deref(), limit)),
+            Question::RetainedMessage { topic } => {
+                Report::RetainedMessage(self.retained_message(&topic).map(Box::new))
+            }
+            Question::ForgetRetained { filter, after } => {
+                let report = self.forget_matching(&filter, after.as_deref());
+                return self.answer_when_durable(id, report, true, effects);
+            }
+            Question::Drain(draining) => {
+                self.desk.draining = draining;
+                self.desk.shed_at = 0;
+                Report::Done
+            }
+            Question::Shed { limit } => Report::Shed(self.shed(limit, effects)),
         };
-        effects.push(Effect::Answered {
-            id,
-            report: Box::new(report),
-        });
+        answer(id, report, effects);
     }
+
+    /// Answers at once, or when all that has been changed so far is durable.
+    fn answer_when_durable(
+        &mut self,
+        id: u64,
+        report: Report,
+        has_changed: bool,
+        effects: &mut Effects,
+    ) {
+        if !has_changed || !self.durable.is_on() || matches!(report, Report::StoreStalled) {
+            return answer(id, report, effects);
+        }
+        let batch = self.durable.promise();
+        self.desk.held.push_back((batch, id, report));
+    }
+
+    /// A commit is durable: gives the answers that waited for it.
+    pub(crate) fn answer_committed(&mut self, effects: &mut Effects) {
+        while let Some(&(batch, ..)) = self.desk.held.front()
+            && self.durable.is_committed(batch)
+        {
+            let (_, id, report) = self.desk.held.pop_front().expect("just seen");
+            answer(id, report, effects);
+        }
+    }
+}
+
+fn answer(id: u64, report: Report, effects: &mut Effects) {
+    effects.push(Effect::Answered {
+        id,
+        report: Box::new(report),
+    });
 }

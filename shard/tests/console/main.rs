@@ -3,5 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod clients;
+mod drain;
 mod overview;
+mod retained;
+mod subscriptions;

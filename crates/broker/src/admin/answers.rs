@@ -34,6 +34,11 @@ impl Failure {
     pub fn wrong(what: impl Into<String>) -> Failure {
         Failure::new(StatusCode::BAD_REQUEST, what)
     }
+
+    /// What it is about is not there.
+    pub fn missing(what: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::NOT_FOUND, what)
+    }
 }
 
 impl IntoResponse for Failure {

@@ -1,7 +1,7 @@
 //! `/v1/clients`: who is there.
 
-use super::State;
-use super::answers::{Answer, Cursor, Failure, limit, mistaken, moment};
+use super::answers::{Answer, Cursor, Failure, mistaken, moment};
+use super::{State, lists};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shared};
@@ -11,9 +11,6 @@ use shard::console::{ClientConnection, ClientFilter, ClientRow, Question, Report
 use shard::{DeviceId, Listener};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Questions asked for one request; a list that needs more goes on with its `next`.
-const QUESTIONS_MAX: u32 = 64;
 
 /// Which clients are wanted.
 #[derive(Debug, Default, Deserialize)]
@@ -56,36 +53,19 @@ async fn clients(
     wanted: &Wanted,
 ) -> Result<(Vec<ClientRow>, Option<String>), Failure> {
     let filter = filter(wanted)?;
-    let limit = limit(wanted.limit)?;
-    let mut cursor = Cursor::parse(wanted.after.as_deref())?;
-    let shards = state.consoles.shards().len();
-    let mut found: Vec<ClientRow> = Vec::new();
-    for _ in 0..QUESTIONS_MAX {
-        if cursor.shard.index() >= shards {
-            return Ok((found, None));
-        }
-        let left = limit - found.len() as u32;
-        if left == 0 {
-            break;
-        }
-        let question = Question::Clients {
+    let question = |cursor: &Cursor, limit| {
+        Ok(Question::Clients {
             from: cursor.number()?,
-            limit: left,
+            limit,
             filter: filter.clone(),
-        };
-        match state.consoles.ask(cursor.shard, question).await? {
-            Report::Clients(rows) => {
-                found.extend(rows.rows);
-                match rows.next {
-                    Some(next) => cursor.rest = next.to_string(),
-                    None => cursor.advance(),
-                }
-            }
-            other => return Err(mistaken(&other)),
-        }
-    }
-    let is_over = cursor.shard.index() >= shards;
-    Ok((found, (!is_over).then(|| cursor.to_string())))
+        })
+    };
+    let page = |report| match report {
+        Report::Clients(rows) => Ok((rows.rows, rows.next.map(|next| next.to_string()))),
+        other => Err(mistaken(&other)),
+    };
+    let after = wanted.after.as_deref();
+    lists::read(state, wanted.limit, after, question, page).await
 }
 
 fn filter(wanted: &Wanted) -> Result<ClientFilter, Failure> {
@@ -109,6 +89,7 @@ fn filter(wanted: &Wanted) -> Result<ClientFilter, Failure> {
         peer: peer.transpose()?,
         version: version.transpose()?,
         is_connected: wanted.connected,
+        waiting_bytes_min: 0,
     })
 }
 

@@ -6,13 +6,19 @@
 //! health wants the token.
 
 mod answers;
+mod client;
 mod clients;
 pub mod console;
+mod drain;
+mod lists;
 mod log;
 mod metrics;
+mod retained;
 mod routes;
 mod server;
 mod shards;
+mod slow;
+mod subscriptions;
 pub mod token;
 
 use crate::cpus;
@@ -48,6 +54,8 @@ pub struct Doors {
 pub struct State {
     /// The way to the shards.
     pub consoles: Arc<Consoles>,
+    /// Whether clients are turned away.
+    drains: drain::Drains,
     /// All listeners are open.
     is_ready: AtomicBool,
     /// What opens the addresses; without one they are closed but for metrics and health.
@@ -82,6 +90,7 @@ impl Admin {
         }
         let state = Arc::new(State {
             consoles,
+            drains: drain::Drains::default(),
             is_ready: AtomicBool::new(false),
             token: OnceLock::new(),
         });

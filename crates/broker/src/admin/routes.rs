@@ -1,7 +1,7 @@
 //! Which requests there are, and who may make them. docs/admin.md describes each.
 
 use super::answers::Failure;
-use super::{State, clients, log, metrics, shards};
+use super::{State, client, clients, drain, log, metrics, retained, shards, slow, subscriptions};
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -36,7 +36,16 @@ fn open_to_all() -> Router<Arc<State>> {
 fn for_operators() -> Router<Arc<State>> {
     Router::new()
         .route("/v1/clients", get(clients::list))
+        .route("/v1/clients/{id}", get(client::show).delete(client::remove))
         .route("/v1/sessions", get(clients::sessions))
+        .route("/v1/subscriptions", get(subscriptions::list))
+        .route("/v1/retained", get(retained::list).delete(retained::delete))
+        .route("/v1/retained/{*topic}", get(retained::read))
+        .route("/v1/slow", get(slow::list))
+        .route(
+            "/v1/drain",
+            get(drain::show).post(drain::begin).delete(drain::end),
+        )
         .route("/v1/shards", get(shards::list))
         .route("/v1/log", put(log::set).get(log::current))
 }
@@ -84,6 +93,10 @@ async fn healthz() -> &'static str {
 async fn readyz(Shared(state): Shared<Arc<State>>) -> Response {
     if !state.is_ready.load(Ordering::Relaxed) {
         let what = "the broker starts or stops\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, what).into_response();
+    }
+    if state.drains.is_on() {
+        let what = "the broker is taken out of service\n";
         return (StatusCode::SERVICE_UNAVAILABLE, what).into_response();
     }
     match shards::overviews(&state).await {

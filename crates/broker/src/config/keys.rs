@@ -21,7 +21,7 @@ const HTTP_PORT: u16 = 3_000;
 /// Where durable state is, without a word.
 pub const DATA: &str = "/var/lib/meshring";
 /// The same with `--dev`.
-const DATA_DEV: &str = "./data";
+pub const DATA_DEV: &str = "./data";
 /// Bytes of a message at most: an MQTT packet has no more.
 const PACKET_BYTES_MAX: i128 = 268_435_455;
 const GIB: u64 = 1 << 30;

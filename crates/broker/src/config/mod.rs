@@ -30,5 +30,5 @@ mod tests;
 
 #[cfg(test)]
 pub use keys::Config;
-pub use keys::DATA;
+pub use keys::{DATA, DATA_DEV};
 pub use sources::{Environment, Loaded, Sources};

@@ -4,7 +4,8 @@ use crate::support::PATIENCE;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, Packet, PubAckReason};
 use rumqttc::v5::{Client as Inner, Event, MqttOptions};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 
 pub use rumqttc::v5::mqttbytes::QoS;
 
@@ -12,6 +13,8 @@ pub use rumqttc::v5::mqttbytes::QoS;
 pub struct Client {
     inner: Inner,
     packets: Receiver<Packet>,
+    /// Why the connection has ended, once it has.
+    end: Arc<Mutex<String>>,
 }
 
 impl Client {
@@ -32,19 +35,28 @@ impl Client {
         });
         let (inner, mut connection) = Inner::new(options, 1_000);
         let (sender, packets) = channel();
+        let end = Arc::new(Mutex::new(String::new()));
+        let why = Arc::clone(&end);
         std::thread::spawn(move || {
             for event in connection.iter() {
                 let is_over = match event {
                     Ok(Event::Incoming(packet)) => sender.send(packet).is_err(),
                     Ok(Event::Outgoing(_)) => false,
-                    Err(_) => true,
+                    Err(error) => {
+                        *why.lock().unwrap() = format!("{error:?}");
+                        true
+                    }
                 };
                 if is_over {
                     return;
                 }
             }
         });
-        Client { inner, packets }
+        Client {
+            inner,
+            packets,
+            end,
+        }
     }
 
     /// Waits for what this finds; other packets are passed over.
@@ -93,12 +105,27 @@ impl Client {
         })
     }
 
-    /// Waits until the broker says goodbye; the reason code.
-    pub fn goodbye(&self) -> u8 {
-        self.wait(|packet| match packet {
-            Packet::Disconnect(disconnect) => Some(disconnect.reason_code as u8),
-            _ => None,
-        })
+    /// Waits until the broker says goodbye, and returns what rumqttc says of it.
+    pub fn goodbye(&self) -> String {
+        loop {
+            match self.packets.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.end.lock().unwrap().clone(),
+                Err(RecvTimeoutError::Timeout) => panic!("no goodbye"),
+            }
+        }
+    }
+
+    /// Whether the connection ends before it is accepted.
+    pub fn ends_without_connack(&self) -> bool {
+        loop {
+            match self.packets.recv_timeout(PATIENCE) {
+                Ok(Packet::ConnAck(connack)) if connack.code as u8 == 0 => return false,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) => panic!("neither accepted nor closed"),
+            }
+        }
     }
 
     /// Leaves as one should.

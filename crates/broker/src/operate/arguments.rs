@@ -1,0 +1,211 @@
+//! The command lines of those who operate a broker, and their help.
+
+use crate::config::{DATA, DATA_DEV};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Below the flags in the `--help` of each.
+pub const OPERATE_NOTES: &str = "\
+The broker is asked through DIR/admin.sock, so run this as the user that the
+broker runs as; or over the network with --admin and the token in
+DIR/admin.token. docs/admin.md describes what is asked.
+
+Exit codes:
+  0  done                          1  refused, or an answer makes no sense
+  2  wrong usage                   3  the broker cannot be reached, or is busy
+  4  wrong token                   5  no such client, session or message";
+
+/// Which broker is asked, and how its answer is written.
+#[derive(Args, Clone, Debug)]
+pub struct Desk {
+    /// The data directory of the broker [default: ./data with --dev, else /var/lib/meshring]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// The broker is one of `meshring serve --dev`
+    #[arg(long, global = true)]
+    pub dev: bool,
+
+    /// Ask over the network instead, at this address of the broker's --admin
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDR:PORT",
+        env = "MESHRING_ADMIN_URL"
+    )]
+    pub admin: Option<String>,
+
+    /// The file with the token for --admin [default: DIR/admin.token]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MESHRING_ADMIN_TOKEN_FILE",
+        hide_env_values = true
+    )]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// JSON instead of tables: one object, or for lists one per line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Desk {
+    /// The data directory: as given, or the default.
+    pub fn directory(&self) -> PathBuf {
+        let default = if self.dev { DATA_DEV } else { DATA };
+        self.data.clone().unwrap_or_else(|| default.into())
+    }
+}
+
+/// A command and the broker that it is for.
+#[derive(Args, Debug)]
+pub struct Operate<T: Args> {
+    /// Which broker.
+    #[command(flatten)]
+    pub desk: Desk,
+    /// What.
+    #[command(flatten)]
+    pub what: T,
+}
+
+/// Nothing more to say.
+#[derive(Args, Debug)]
+pub struct Nothing {}
+
+/// `meshring clients`
+#[derive(Args, Debug)]
+pub struct ClientsArguments {
+    /// What to do; without a word, `list`.
+    #[command(subcommand)]
+    pub command: Option<ClientsCommand>,
+}
+
+/// What to do about clients.
+#[derive(Debug, Subcommand)]
+pub enum ClientsCommand {
+    /// List MQTT clients, connected or with a session
+    List(ClientFilterArguments),
+    /// Say everything about one client
+    Show {
+        /// Its client identifier
+        id: String,
+    },
+    /// Close a client's connection (MQTT 5: 0x98, administrative action)
+    Disconnect {
+        /// Its client identifier
+        id: String,
+        /// End its session, too
+        #[arg(long)]
+        delete_session: bool,
+    },
+    /// List subscriptions
+    Subscriptions {
+        /// Those of this client
+        #[arg(long, value_name = "ID")]
+        client: Option<String>,
+        /// With exactly this topic filter
+        #[arg(long, value_name = "FILTER")]
+        filter: Option<String>,
+        /// That match this topic
+        #[arg(long, value_name = "TOPIC")]
+        topic: Option<String>,
+    },
+}
+
+/// Which clients.
+#[derive(Args, Debug, Default)]
+pub struct ClientFilterArguments {
+    /// Whose identifier begins so
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// That are this device
+    #[arg(long, value_name = "UUID")]
+    pub device: Option<String>,
+    /// From this IP address
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Option<String>,
+    /// That speak this version: 3.1, 3.1.1 or 5
+    #[arg(long, value_name = "VERSION")]
+    pub protocol: Option<String>,
+    /// That are connected (true), or are not (false)
+    #[arg(long, value_name = "BOOL")]
+    pub connected: Option<bool>,
+}
+
+/// `meshring retained`
+#[derive(Args, Debug)]
+pub struct RetainedArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RetainedCommand,
+}
+
+/// What to do about retained messages.
+#[derive(Debug, Subcommand)]
+pub enum RetainedCommand {
+    /// List topics with a retained message
+    List {
+        /// A topic filter
+        #[arg(default_value = "#")]
+        filter: String,
+    },
+    /// Write the payload of a topic's retained message to stdout, as it is
+    Get {
+        /// The topic
+        topic: String,
+    },
+    /// Delete retained messages; done when that is on disk
+    Delete {
+        /// A topic filter
+        filter: String,
+    },
+}
+
+/// `meshring slow`
+#[derive(Args, Debug)]
+pub struct SlowArguments {
+    /// For whom so many bytes wait at least
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub bytes: u64,
+    /// So many clients, the slowest first
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub limit: u32,
+}
+
+/// `meshring drain`
+#[derive(Args, Debug)]
+pub struct DrainArguments {
+    /// What to do; without a word, `status`.
+    #[command(subcommand)]
+    pub command: Option<DrainCommand>,
+}
+
+/// What to do about draining.
+#[derive(Debug, Subcommand)]
+pub enum DrainCommand {
+    /// Turn new clients away, close those that are here a few at a time, and keep their sessions
+    Begin {
+        /// Clients closed per second
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        rate: u32,
+        /// Tell clients of MQTT 5 to use this server (0x9C)
+        #[arg(long, value_name = "HOST:PORT")]
+        server: Option<String>,
+        /// Return when no client is connected any more
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Say how far it is
+    Status,
+    /// Welcome clients again
+    End,
+}
+
+/// `meshring log`
+#[derive(Args, Debug)]
+pub struct LogArguments {
+    /// A filter, such as info or info,net=debug; without one, the present one is shown
+    pub filter: Option<String>,
+}
