@@ -71,6 +71,13 @@ impl Groups {
         }
     }
 
+    /// A group: its members, how many of them are connected, and the messages in its queue.
+    pub fn describe(&self, key: &GroupKey) -> Option<(usize, usize, usize)> {
+        let group = self.groups.at(*self.by_key.get(key)?);
+        let connected = group.members.iter().filter(|member| member.is_connected);
+        Some((group.members.len(), connected.count(), group.queue.len()))
+    }
+
     /// Whether some group's queue should be drained at the next turn.
     pub fn wants_turn(&self) -> bool {
         !self.draining.is_empty()

@@ -6,8 +6,8 @@ use crate::config::{Environment, Sources};
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::import::{IMPORT_NOTES, ImportArguments};
 use crate::operate::arguments::{
-    ClientFilterArguments, ClientsArguments, DrainArguments, LogArguments, Nothing, OPERATE_NOTES,
-    Operate, RetainedArguments, SlowArguments,
+    ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
+    Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments,
 };
 use crate::upkeep::arguments::{
     BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
@@ -91,6 +91,9 @@ pub enum Command {
     /// Take a running broker out of service gently
     #[command(after_long_help = OPERATE_NOTES)]
     Drain(Operate<DrainArguments>),
+    /// Say why a message would or would not arrive
+    #[command(after_long_help = OPERATE_NOTES)]
+    Explain(Operate<ExplainArguments>),
     /// Change what a running broker logs
     #[command(name = "log", after_long_help = OPERATE_NOTES)]
     LogLevel(Operate<LogArguments>),

@@ -87,6 +87,7 @@ fn main() -> ExitCode {
         Command::Shards(c) => return operate(&c.desk, &Operator::Shards),
         Command::Slow(c) => return operate(&c.desk, &Operator::Slow(c.what)),
         Command::Drain(c) => return operate(&c.desk, &Operator::Drain(c.what)),
+        Command::Explain(c) => return operate(&c.desk, &Operator::Explain(c.what)),
         Command::LogLevel(c) => return operate(&c.desk, &Operator::Log(c.what)),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {

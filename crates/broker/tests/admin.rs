@@ -14,6 +14,8 @@ mod clients;
 mod commands;
 #[path = "admin/drain.rs"]
 mod drain;
+#[path = "admin/explain.rs"]
+mod explain;
 #[path = "admin/listeners.rs"]
 mod listeners;
 mod support;

@@ -10,6 +10,7 @@
 mod client;
 mod clients;
 mod drain;
+mod explain;
 mod overview;
 mod retained;
 mod subscriptions;
@@ -17,6 +18,7 @@ mod subscriptions;
 pub use client::{ClientDetail, Removal};
 pub use clients::{ClientConnection, ClientFilter, ClientRow};
 pub use drain::{Draining, Shed};
+pub use explain::{GroupView, Leave, PublisherView, SubscriberView};
 pub use mqtt_v5_codec::{QoS, Version};
 pub use overview::Overview;
 pub use retained::{RetainedMessage, RetainedRow};
@@ -103,6 +105,27 @@ pub enum Question {
     },
     /// Begins to turn new clients away, or ends that with `None`. [`Report::Done`]
     Drain(Option<Draining>),
+    /// What may become of what a client publishes to a topic. [`Report::Publisher`]
+    ExplainPublisher {
+        /// Its client identifier.
+        client_id: Box<str>,
+        /// A valid topic.
+        topic: Box<str>,
+    },
+    /// Whether a client would get what is published to a topic. [`Report::Subscriber`]
+    ExplainSubscriber {
+        /// Its client identifier.
+        client_id: Box<str>,
+        /// A valid topic.
+        topic: Box<str>,
+    },
+    /// The group of a shared subscription. [`Report::Group`]
+    ExplainGroup {
+        /// Its name.
+        share: Box<str>,
+        /// Its topic filter.
+        filter: Box<str>,
+    },
     /// Closes connections of clients while new ones are turned away. [`Report::Shed`]
     Shed {
         /// So many at most; no more than [`ROWS_MAX`].
@@ -134,6 +157,12 @@ pub enum Report {
         /// Where to go on.
         next: Option<Box<str>>,
     },
+    /// To [`Question::ExplainPublisher`]; `None` if there is no such client here.
+    Publisher(Option<PublisherView>),
+    /// To [`Question::ExplainSubscriber`]; `None` if there is no such client here.
+    Subscriber(Option<Box<SubscriberView>>),
+    /// To [`Question::ExplainGroup`]; `None` if it does not live here.
+    Group(Option<GroupView>),
     /// To [`Question::Shed`].
     Shed(Shed),
     /// It is done.
@@ -244,6 +273,16 @@ impl Shard {
                 self.desk.draining = draining;
                 self.desk.shed_at = 0;
                 Report::Done
+            }
+            Question::ExplainPublisher { client_id, topic } => {
+                Report::Publisher(self.view_publisher(&client_id, &topic))
+            }
+            Question::ExplainSubscriber { client_id, topic } => Report::Subscriber(
+                self.view_subscriber(&client_id, &topic, effects)
+                    .map(Box::new),
+            ),
+            Question::ExplainGroup { share, filter } => {
+                Report::Group(self.view_group(&share, &filter))
             }
             Question::Shed { limit } => Report::Shed(self.shed(limit, effects)),
         };

@@ -6,6 +6,7 @@ mod support;
 mod client;
 mod clients;
 mod drain;
+mod explain;
 mod overview;
 mod retained;
 mod subscriptions;

@@ -10,6 +10,7 @@ mod client;
 mod clients;
 pub mod console;
 mod drain;
+mod explain;
 mod lists;
 mod log;
 mod metrics;

@@ -1,7 +1,9 @@
 //! Which requests there are, and who may make them. docs/admin.md describes each.
 
 use super::answers::Failure;
-use super::{State, client, clients, drain, log, metrics, retained, shards, slow, subscriptions};
+use super::{
+    State, client, clients, drain, explain, log, metrics, retained, shards, slow, subscriptions,
+};
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -41,6 +43,7 @@ fn for_operators() -> Router<Arc<State>> {
         .route("/v1/subscriptions", get(subscriptions::list))
         .route("/v1/retained", get(retained::list).delete(retained::delete))
         .route("/v1/retained/{*topic}", get(retained::read))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/slow", get(slow::list))
         .route(
             "/v1/drain",

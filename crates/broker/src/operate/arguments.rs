@@ -209,3 +209,23 @@ pub struct LogArguments {
     /// A filter, such as info or info,net=debug; without one, the present one is shown
     pub filter: Option<String>,
 }
+
+/// `meshring explain`
+#[derive(Args, Debug)]
+pub struct ExplainArguments {
+    /// The client identifier of the publisher
+    #[arg(long, value_name = "ID")]
+    pub from: String,
+    /// The topic
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: String,
+    /// The client identifier of the subscriber
+    #[arg(long, value_name = "ID")]
+    pub to: String,
+    /// Quality of service of the message
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=2))]
+    pub qos: u8,
+    /// Bytes of its payload
+    #[arg(long, value_name = "N")]
+    pub bytes: Option<u64>,
+}

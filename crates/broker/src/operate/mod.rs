@@ -7,7 +7,7 @@ mod table;
 
 use arguments::{
     ClientFilterArguments, ClientsArguments, ClientsCommand, Desk, DrainArguments, DrainCommand,
-    LogArguments, RetainedArguments, RetainedCommand, SlowArguments,
+    ExplainArguments, LogArguments, RetainedArguments, RetainedCommand, SlowArguments,
 };
 use call::{Broker, quoted, with_query};
 use cli::Failure;
@@ -78,6 +78,8 @@ const SLOW: &[Column] = &[
     ("PEER", "/connection/peer"),
 ];
 
+const CHECKS: &[Column] = &[("CHECK", "/check"), ("OK", "/ok"), ("DETAIL", "/detail")];
+
 /// A command of an operator.
 #[derive(Debug)]
 pub enum Command {
@@ -93,6 +95,8 @@ pub enum Command {
     Slow(SlowArguments),
     /// `meshring drain`
     Drain(DrainArguments),
+    /// `meshring explain`
+    Explain(ExplainArguments),
     /// `meshring log`
     Log(LogArguments),
 }
@@ -133,6 +137,7 @@ impl Operation {
             }
             Command::Slow(arguments) => self.slow(arguments),
             Command::Drain(arguments) => self.drain(arguments.command.as_ref()),
+            Command::Explain(arguments) => self.explain(arguments),
             Command::Log(LogArguments { filter }) => {
                 let answer = match filter {
                     Some(filter) => {
@@ -204,6 +209,29 @@ impl Operation {
             eprintln!("meshring: there are more sessions than were looked at");
         }
         self.write_rows(&mut Table::new(SLOW), &answer["slow"])
+    }
+
+    fn explain(&self, arguments: &ExplainArguments) -> Result<(), Failure> {
+        let query = [
+            ("from", Some(arguments.from.clone())),
+            ("topic", Some(arguments.topic.clone())),
+            ("to", Some(arguments.to.clone())),
+            ("qos", Some(arguments.qos.to_string())),
+            ("bytes", arguments.bytes.map(|bytes| bytes.to_string())),
+        ];
+        let target = with_query("/v1/explain", &query);
+        let answer = self.broker.json(Method::GET, &target, None)?;
+        if self.is_json {
+            return self.write(&answer);
+        }
+        let verdict = match answer["arrives"].as_bool() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "it depends",
+        };
+        let why = table::printable(answer["why"].as_str().unwrap_or_default());
+        print(format!("{verdict}: {why}\n\n").as_bytes())?;
+        self.write_rows(&mut Table::new(CHECKS), &answer["checks"])
     }
 
     fn drain(&self, command: Option<&DrainCommand>) -> Result<(), Failure> {
