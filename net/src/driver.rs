@@ -12,7 +12,7 @@ use crate::links::Links;
 use crate::slots::{Flag, Parting, Phase, Slots};
 use crate::store::{Made, Store, StoreEvent};
 use crate::{Handler, Tuning};
-use shard::console::Question;
+use shard::console::{DriverCounts, Question, Report};
 use shard::{
     Close, Commit, Compute, Computed, ConnectionId, Effect, Effects, Event, Handoff, Level,
     Listener, ShardId, Span, Time,
@@ -57,6 +57,12 @@ pub(crate) struct Driver<H> {
     pub(crate) console: Option<Box<dyn Console>>,
     /// A question that the shard has not heard.
     pub(crate) asked: Option<(u64, Box<Question>)>,
+    /// What is counted here, for operators.
+    pub(crate) counts: DriverCounts,
+    /// When the turn began, until its end is known.
+    pub(crate) turn_began: Option<Time>,
+    /// When the commit that is under way was handed over.
+    pub(crate) commit_began: Option<Time>,
     /// The highest commit, while it has not been answered.
     pub(crate) unanswered: Option<u64>,
     /// When flushing connections are given up, in order of time.
@@ -104,6 +110,9 @@ impl<H: Handler> Driver<H> {
             computed: VecDeque::new(),
             console: made.console,
             asked: None,
+            counts: DriverCounts::default(),
+            turn_began: None,
+            commit_began: None,
             unanswered: None,
             flushes: VecDeque::new(),
             lingers: VecDeque::new(),
@@ -154,7 +163,10 @@ impl<H: Handler> Driver<H> {
                 None => self.log(Level::Warn, "no store to load from"),
             },
             Effect::Compute(compute) => self.compute(compute),
-            Effect::Answered { id, report } => {
+            Effect::Answered { id, mut report } => {
+                if let Report::Overview(overview) = &mut *report {
+                    overview.driver = self.counted();
+                }
                 if let Some(console) = &mut self.console {
                     console.answer(id, report);
                 }
@@ -176,8 +188,19 @@ impl<H: Handler> Driver<H> {
         }
     }
 
+    fn counted(&self) -> DriverCounts {
+        let (wakes, rings_full, ring_frames) = self.links.load();
+        DriverCounts {
+            wakes,
+            rings_full,
+            ring_frames,
+            ..self.counts.clone()
+        }
+    }
+
     fn commit(&mut self, commit: Commit) {
         self.unanswered = Some(commit.sequence);
+        self.commit_began = Some(self.now);
         match &mut self.store {
             Some(store) => store.submit(commit),
             // Nothing is kept, so it is as durable as it will be.

@@ -11,6 +11,11 @@ pub trait Handler {
     /// When to call with [`Event::Tick`]; `None` if there is nothing to wait for.
     fn next_deadline(&self) -> Option<Time>;
 
+    /// A turn is over: all its effects have been carried out, and now it is `end`.
+    fn turned(&mut self, end: Time) {
+        let _ = end;
+    }
+
     /// Whether connections are to be refused until it says [`shard::Effect::Ready`]. Without a
     /// word it is ready when it is made.
     fn awaits_ready(&self) -> bool {
@@ -25,6 +30,10 @@ impl Handler for Shard {
 
     fn next_deadline(&self) -> Option<Time> {
         Shard::next_deadline(self)
+    }
+
+    fn turned(&mut self, end: Time) {
+        Shard::turned(self, end);
     }
 
     fn awaits_ready(&self) -> bool {

@@ -81,6 +81,10 @@ pub(crate) struct Links {
     pub(crate) incoming: Vec<Option<Incoming>>,
     wakes: Arc<[Wake]>,
     me: ShardId,
+    /// How often another shard had to be woken.
+    wakes_raised: u64,
+    /// How often a ring had no room for all frames.
+    rings_full: u64,
 }
 
 /// One direction, both ends.
@@ -162,6 +166,8 @@ impl Links {
                 incoming: (0..shards).map(|_| None).collect(),
                 wakes: Arc::clone(&wakes),
                 me: ShardId(me as u16),
+                wakes_raised: 0,
+                rings_full: 0,
             })
             .collect();
         for from in 0..shards {
@@ -180,8 +186,9 @@ impl Links {
         for (index, outgoing) in self.outgoing.iter_mut().enumerate() {
             let Some(outgoing) = outgoing else { continue };
             if outgoing.push(effects, ShardId(index as u16)) {
-                self.wakes[index].wake();
+                self.wakes_raised += u64::from(self.wakes[index].wake());
             }
+            self.rings_full += u64::from(outgoing.left.requests || outgoing.left.replies);
         }
     }
 
@@ -227,10 +234,20 @@ impl Links {
     }
 
     /// After something has been taken: wakes the sender if it waits for room.
-    pub(crate) fn made_room(&self, from: ShardId, incoming: &Incoming, was_blocked: bool) {
+    pub(crate) fn made_room(&mut self, from: ShardId, incoming: &Incoming, was_blocked: bool) {
         if was_blocked || incoming.sender_blocked.is_raised() {
-            self.wakes[from.index()].wake();
+            self.wakes_raised += u64::from(self.wakes[from.index()].wake());
         }
+    }
+
+    /// How often another shard had to be woken, how often a ring was full, and how many frames are
+    /// in rings to others now.
+    pub(crate) fn load(&self) -> (u64, u64, u64) {
+        let frames = self.outgoing.iter().flatten().map(|outgoing| {
+            (REQUEST_LANE - outgoing.requests.slots()) + (REPLY_LANE - outgoing.replies.slots())
+        });
+        let frames = frames.sum::<usize>() as u64;
+        (self.wakes_raised, self.rings_full, frames)
     }
 
     /// The wake-up of this shard.

@@ -103,6 +103,17 @@ impl<H: Handler> Driver<H> {
         wake.count_turn();
         // Not `max`ed needlessly: the clock is monotonic.
         self.now = self.clock.now();
+        self.end_turn(self.now);
+        self.turn_began = Some(self.now);
+    }
+
+    /// The turn is over, if that is not known yet. The clock has been read for something else: for
+    /// how long to sleep, or, after a turn that left work to do, for the next one.
+    fn end_turn(&mut self, end: Time) {
+        if let Some(began) = self.turn_began.take() {
+            self.counts.turns.record(end.since(began), 1);
+            self.handler.turned(end);
+        }
     }
 
     /// How long the backend may wait. If that is more than nothing, others know that they must
@@ -129,9 +140,11 @@ impl<H: Handler> Driver<H> {
             self.lingers.front().map(|&(deadline, _)| deadline),
             stop_deadline,
         ];
+        let now = self.clock.now();
+        self.end_turn(now);
         let timeout = match deadlines.into_iter().flatten().min() {
             None => None,
-            Some(deadline) => match deadline.since(self.clock.now()) {
+            Some(deadline) => match deadline.since(now) {
                 Span(0) => return Some(Duration::ZERO),
                 Span(us) => Some(Duration::from_micros(us)),
             },
@@ -167,17 +180,20 @@ impl<H: Handler> Driver<H> {
             }
             let from = ShardId(index as u16);
             let was_blocked = incoming.lower_blocked();
+            let mut frames = 0;
             // Replies first: they give back credits, which requests take.
             for _ in 0..FRAMES_PER_TURN {
                 let Ok(frame) = incoming.replies.pop() else {
                     break;
                 };
+                frames += 1;
                 self.handle(Event::Frame { from, frame });
             }
             for _ in 0..FRAMES_PER_TURN {
                 let Ok(frame) = incoming.requests.pop() else {
                     break;
                 };
+                frames += 1;
                 self.handle(Event::Frame { from, frame });
             }
             for _ in 0..PARCELS_PER_TURN {
@@ -186,6 +202,7 @@ impl<H: Handler> Driver<H> {
                 };
                 self.adopt(backend, parcel);
             }
+            self.counts.frames += frames;
             self.links.made_room(from, &incoming, was_blocked);
             self.links.incoming[index] = Some(incoming);
         }
@@ -250,6 +267,9 @@ impl<H: Handler> Driver<H> {
                 StoreEvent::Committed { sequence } => {
                     if self.unanswered.is_some_and(|last| last <= sequence) {
                         self.unanswered = None;
+                        if let Some(began) = self.commit_began.take() {
+                            self.counts.commits.record(self.now.since(began), 1);
+                        }
                     }
                     self.handle(Event::Committed { sequence });
                 }

@@ -40,10 +40,13 @@ impl Wake {
     }
 
     /// Wakes the owner if it sleeps. To be called after what it waits for has been made visible.
-    pub fn wake(&self) {
-        if self.sleeping.claim() {
+    /// Returns whether it had to be woken.
+    pub fn wake(&self) -> bool {
+        let is_asleep = self.sleeping.claim();
+        if is_asleep {
             self.signal.raise();
         }
+        is_asleep
     }
 
     /// The owner begins a turn. Two plain moves, since nobody else writes.

@@ -161,6 +161,7 @@ impl Shard {
         }
         let outbound = live.outbound_mut();
         let kept = outbound.remove(at).kept;
+        self.counters.in_flight -= 1;
         let is_waiting = outbound.queue_len() > 0
             || !outbound.deferred.is_empty()
             || outbound.window_used < outbound.window.len();

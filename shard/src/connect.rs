@@ -295,6 +295,7 @@ impl Shard {
         connection.opened_s = seconds(self.now);
         connection.keep_alive_s = keep_alive_s;
         connection.send_window = receive_maximum.min(limits.in_flight_max);
+        let (version, is_websocket) = (connection.version, connection.is_websocket());
         if aliases_out.is_some() {
             connection.extra_mut().aliases_out = aliases_out;
         }
@@ -307,6 +308,8 @@ impl Shard {
         }
         self.counters.connects_accepted += 1;
         self.counters.clients_connected += 1;
+        *self.counters.clients_of(version) += 1;
+        self.counters.clients_websocket += u64::from(is_websocket);
         let connected = self.counters.clients_connected;
         self.counters.clients_maximum = self.counters.clients_maximum.max(connected);
     }

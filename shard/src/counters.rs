@@ -1,15 +1,59 @@
-//! What a shard counts: plain integers, read by `$SYS` and, later, by metrics.
+//! What a shard counts: plain integers, read by `$SYS` and by metrics.
+
+use crate::histogram::Histogram;
+use mqtt_v5_codec::{QoS, Version};
+
+/// Messages, per quality of service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// PUBLISH packets.
+    pub messages: [u64; 3],
+    /// Bytes of their payloads.
+    pub bytes: [u64; 3],
+}
+
+impl Traffic {
+    /// One more.
+    pub fn count(&mut self, qos: QoS, bytes: usize) {
+        self.messages[qos as usize] += 1;
+        self.bytes[qos as usize] += bytes as u64;
+    }
+
+    fn add(&mut self, other: &Traffic) {
+        for qos in 0..3 {
+            self.messages[qos] += other.messages[qos];
+            self.bytes[qos] += other.bytes[qos];
+        }
+    }
+}
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Counts since start, except for the gauges, which are current values.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// PUBLISH packets that arrived.
+            pub received: Traffic,
+            /// PUBLISH packets sent.
+            pub sent: Traffic,
+            /// From the turn in which a PUBLISH arrived to the end of the turn in which it went to
+            /// a subscriber's output at once, on whatever shard.
+            pub delivery: Histogram,
+            /// The same for those that waited in a queue in between.
+            pub queued_delivery: Histogram,
+        }
 
         impl Counters {
             /// Adds another shard's counts.
-            pub fn add(&mut self, other: &Counters) { $(self.$name += other.$name;)* }
-            /// Every counter with its name.
+            pub fn add(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+                self.received.add(&other.received);
+                self.sent.add(&other.sent);
+                self.delivery.add(&other.delivery);
+                self.queued_delivery.add(&other.queued_delivery);
+            }
+            /// Every plain counter with its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
@@ -100,6 +144,16 @@ counters! {
     webhooks_sent,
     /// Webhooks that failed, or were not called because too much waited.
     webhooks_failed,
+    /// Credentials of devices that were good.
+    auths_accepted,
+    /// Credentials of devices that fitted without a slow hash, rate-limited ones included.
+    auths_quick,
+    /// Credentials of devices that were not good.
+    auths_denied,
+    /// Credentials of devices that were not looked at, since too many were.
+    auths_busy,
+    /// Good credentials of devices beyond their rate limit.
+    auths_rate_limited,
     /// Gauge: devices.
     devices,
     /// Gauge: bytes of their documents.
@@ -108,8 +162,20 @@ counters! {
     devices_online,
     /// Gauge: connections that are open, MQTT or not.
     connections,
+    /// Gauge: connections that are HTTP so far.
+    http_connections,
+    /// Gauge: WebSockets of FreshBlu's kind.
+    sockets,
     /// Gauge: clients connected.
     clients_connected,
+    /// Gauge: of them, those of MQTT 3.1.
+    clients_v31,
+    /// Gauge: of them, those of MQTT 3.1.1.
+    clients_v311,
+    /// Gauge: of them, those of MQTT 5.
+    clients_v5,
+    /// Gauge: of them, those over WebSocket.
+    clients_websocket,
     /// Gauge: highest number of clients connected at once.
     clients_maximum,
     /// Gauge: sessions, connected or not.
@@ -120,8 +186,21 @@ counters! {
     subscriptions_shared,
     /// Gauge: retained messages.
     retained,
-    /// Gauge: messages in queues and windows.
+    /// Gauge: messages sent and not acknowledged.
+    in_flight,
+    /// Gauge: messages in queues.
     stored_messages,
     /// Gauge: bytes of messages in queues.
     stored_bytes,
+}
+
+impl Counters {
+    /// The gauge of clients that speak this version.
+    pub(crate) fn clients_of(&mut self, version: Version) -> &mut u64 {
+        match version {
+            Version::V31 => &mut self.clients_v31,
+            Version::V311 => &mut self.clients_v311,
+            Version::V5 => &mut self.clients_v5,
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::pending::{Outcome, Ticket};
 use crate::session::Session;
 use crate::shard::{STEPS_PER_TICK, Shard};
 use crate::subscriptions::Grant;
-use crate::{ConnectionId, DeviceId, Effects, SessionId, topic};
+use crate::{ConnectionId, DeviceId, Effects, SessionId, Time, topic};
 use http::Opcode;
 use mqtt_v5_codec::{
     Layout, Outgoing, PacketId, QoS, SubscriptionOptions, Version, encode_publish,
@@ -275,7 +275,10 @@ impl Shard {
                     dup: false,
                     packet_id: None,
                 };
-                self.put(connection, &lazy.view, shape, ids, effects);
+                let put = self.put(connection, &lazy.view, shape, ids, effects);
+                if put == Put::Sent && !target.is_retained {
+                    self.note_delivery(lazy.arrived);
+                }
             }
             return;
         }
@@ -306,6 +309,9 @@ impl Shard {
             effects.hold(connection, self.durable.promise());
         }
         if self.put(connection, &lazy.view, shape, ids, effects) == Put::Sent {
+            if !target.is_retained {
+                self.note_delivery(lazy.arrived);
+            }
             let step = Step::Published;
             let mut kept = Kept::default();
             if let Some(key) = key {
@@ -331,6 +337,7 @@ impl Shard {
             let outbound = self.sessions.at_mut(target.session).outbound_mut();
             outbound.window.push_back(entry);
             outbound.window_used += 1;
+            self.counters.in_flight += 1;
         }
     }
 
@@ -422,6 +429,7 @@ impl Shard {
                 }
             }
             if put == Put::Sent {
+                self.note_queued_delivery(queued.message.arrived(), retain);
                 let outbound = self.sessions.at_mut(index).outbound_mut();
                 outbound.window.push_back(InFlight {
                     packet_id,
@@ -432,6 +440,7 @@ impl Shard {
                     kept: queued.kept,
                 });
                 outbound.window_used += 1;
+                self.counters.in_flight += 1;
             }
         }
         self.settle_deferred(index, false, effects);
@@ -483,6 +492,7 @@ impl Shard {
             let outbound = self.sessions.at_mut(index).outbound_mut();
             let at = outbound.find(packet_id).expect("just seen");
             let kept = outbound.remove(at).kept;
+            self.counters.in_flight -= 1;
             let key = self.sessions.at(index).key;
             self.durable.forget_queued(key, kept, self.now);
         }
@@ -575,7 +585,22 @@ impl Shard {
         self.counters.publish_sent += 1;
         self.counters.bytes_sent += packet.len() as u64;
         self.counters.publish_bytes_sent += view.payload.len() as u64;
+        self.counters.sent.count(shape.qos, view.payload.len());
         Put::Sent
+    }
+
+    /// A message that arrived then has gone to a subscriber's output.
+    fn note_delivery(&mut self, arrived: Time) {
+        let histogram = &mut self.counters.delivery;
+        self.deliveries.note(arrived, self.now, histogram);
+    }
+
+    /// The same of one out of a queue. One that is marked as retained may have been asked for late.
+    fn note_queued_delivery(&mut self, arrived: Time, is_retained: bool) {
+        if arrived != Time::default() && !is_retained {
+            let length = self.now.since(arrived);
+            self.counters.queued_delivery.record(length, 1);
+        }
     }
 }
 

@@ -415,6 +415,8 @@ impl Shard {
     ) {
         let connection = self.connection_mut(id).expect("the caller has seen it");
         connection.stage = Stage::AwaitConnect;
+        self.counters.http_connections -= 1;
+        let connection = self.connection_mut(id).expect("just seen");
         // Messages are a stream here; the packets in it have a limit of their own.
         let decoder = http::Decoder::new(usize::MAX);
         connection.extra_mut().websocket = Some(WebSocket {

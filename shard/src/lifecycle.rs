@@ -205,6 +205,7 @@ impl Shard {
         );
         self.counters.stored_messages -= outbound.queue_len() as u64;
         self.counters.stored_bytes -= outbound.all_bytes() as u64;
+        self.counters.in_flight -= outbound.window.len() as u64;
         for entry in outbound.window {
             // QoS 2 must not be sent to anybody else; QoS 1 should.
             let is_returned =

@@ -59,9 +59,17 @@ pub struct Message {
     pub expires: Option<Time>,
     /// `None` for wills and `$SYS`.
     pub publisher: Option<Publisher>,
+    /// When its PUBLISH arrived; 0 if that is not known.
+    arrived: Time,
 }
 
 impl Message {
+    /// When its PUBLISH arrived; 0 if that is not known: it comes from the store, or no client has
+    /// published it.
+    pub fn arrived(&self) -> Time {
+        self.arrived
+    }
+
     /// The message as a view of itself.
     pub fn view(&self) -> MessageView<'_> {
         let (topic, rest) = self.bytes.split_at(self.topic_bytes as usize);
@@ -86,6 +94,11 @@ impl Message {
 impl MessageView<'_> {
     /// A message that owns a copy.
     pub fn to_message(&self) -> Arc<Message> {
+        self.to_message_of(Time::default())
+    }
+
+    /// The same, with the time of its arrival.
+    fn to_message_of(&self, arrived: Time) -> Arc<Message> {
         let mut bytes =
             Vec::with_capacity(self.topic.len() + self.forwarded.len() + self.payload.len());
         bytes.extend_from_slice(self.topic.as_bytes());
@@ -99,6 +112,7 @@ impl MessageView<'_> {
             retain: self.retain,
             expires: self.expires,
             publisher: self.publisher,
+            arrived,
         })
     }
 
@@ -115,6 +129,8 @@ pub struct LazyMessage<'a> {
     pub view: MessageView<'a>,
     /// Makes it known again when it comes a second time, if it can.
     pub once: Option<Once>,
+    /// When its PUBLISH arrived; 0 if that is not known.
+    pub arrived: Time,
     shared: Option<Arc<Message>>,
 }
 
@@ -124,6 +140,7 @@ impl<'a> LazyMessage<'a> {
         LazyMessage {
             view,
             once: None,
+            arrived: Time::default(),
             shared: None,
         }
     }
@@ -133,12 +150,15 @@ impl<'a> LazyMessage<'a> {
         LazyMessage {
             view: message.view(),
             once: None,
+            arrived: message.arrived,
             shared: Some(Arc::clone(message)),
         }
     }
 
     /// The shared message; made at the first call.
     pub fn share(&mut self) -> Arc<Message> {
-        Arc::clone(self.shared.get_or_insert_with(|| self.view.to_message()))
+        let (view, arrived) = (&self.view, self.arrived);
+        let shared = &mut self.shared;
+        Arc::clone(shared.get_or_insert_with(|| view.to_message_of(arrived)))
     }
 }

@@ -32,6 +32,9 @@ impl Shard {
     ) {
         self.counters.publish_received += 1;
         self.counters.publish_bytes_received += publish.payload.len() as u64;
+        self.counters
+            .received
+            .count(publish.qos, publish.payload.len());
         let alias_max = self.config.limits.topic_alias_maximum;
         let Some(connection) = self.connection_mut(id) else {
             return;
@@ -57,6 +60,7 @@ impl Shard {
         let Some(session) = self.connection(id).and_then(|c| c.session()) else {
             return;
         };
+        self.talkers.note(session, publish.payload.len(), self.now);
         if let Err(error) = self.check_publish(publish) {
             return self.fail(id, error, effects);
         }
@@ -201,6 +205,7 @@ impl Shard {
                 session,
             }),
         });
+        lazy.arrived = self.now;
         let mut ticket = Ticket::unawaited();
         let mut counted = None;
         if let Some(packet_id) = publish.packet_id {

@@ -269,7 +269,9 @@ impl Shard {
             message,
             delivery,
             kept,
-        })
+        })?;
+        self.counters.in_flight += 1;
+        Ok(())
     }
 
     fn recover_retained(&mut self, message: Arc<Message>) -> Result<(), String> {

@@ -11,6 +11,7 @@ use crate::deliver::{Recipient, Templates};
 use crate::durable::Durable;
 use crate::groups::Groups;
 use crate::lanes::Lanes;
+use crate::latency::Deliveries;
 use crate::map::{Map, map_with_seed};
 use crate::mesh::Mesh;
 use crate::message::Message;
@@ -26,6 +27,7 @@ use crate::subscribe::SubackWait;
 use crate::subscriptions::Subscriptions;
 use crate::sys::Sys;
 use crate::table::Table;
+use crate::talkers::Watch;
 use crate::timers::Timers;
 use crate::{
     Close, Config, ConnectionId, Effect, Effects, Event, Handoff, Listener, SessionId, SessionKey,
@@ -90,6 +92,8 @@ pub struct Shard {
     pub(crate) loading: Map<SessionKey, SessionId>,
     pub(crate) timers: Timers<TimerKey>,
     pub(crate) counters: Counters,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) talkers: Watch,
     pub(crate) sys: Sys,
     /// Sessions whose subscriptions are still being removed.
     pub(crate) ending: VecDeque<u32>,
@@ -142,6 +146,8 @@ impl Shard {
             loading: map_with_seed(random.next()),
             timers: Timers::new(now),
             counters: Counters::default(),
+            deliveries: Deliveries::default(),
+            talkers: Watch::new(now),
             sys: Sys::new(&config, now),
             ending: VecDeque::new(),
             resumed: VecDeque::new(),
@@ -223,6 +229,11 @@ impl Shard {
         deadlines.into_iter().flatten().min()
     }
 
+    /// The driver has carried out all effects of a turn; now it is `end`.
+    pub fn turned(&mut self, end: Time) {
+        self.deliveries.finish(end, &mut self.counters.delivery);
+    }
+
     /// What has been counted so far, gauges brought up to date.
     pub fn counters(&mut self) -> &Counters {
         self.counters.sessions = self.clients.len() as u64;
@@ -266,6 +277,7 @@ impl Shard {
             self.timers
                 .schedule(timeout, TimerKey::Connection(id.index)),
         );
+        self.counters.http_connections += u64::from(connection.stage == Stage::Http);
         self.connections[index] = Some(connection);
         self.counters.connections += 1;
     }
@@ -280,8 +292,10 @@ impl Shard {
         }
         self.insert_connection(id, handoff.listener, handoff.peer);
         let connection = self.connection_mut(id).expect("just inserted");
+        let was_http = connection.stage == Stage::Http;
         connection.stage = Stage::AwaitConnect;
         connection.extra = handoff.extra;
+        self.counters.http_connections -= u64::from(was_http);
         self.packets_from(id, handoff.received, effects);
         self.websocket_input(id, &[], effects);
     }
@@ -319,8 +333,15 @@ impl Shard {
             self.timers.cancel(timer);
         }
         self.counters.connections -= 1;
-        if connection.session().is_some() {
-            self.counters.clients_connected -= 1;
+        match connection.stage {
+            Stage::Http => self.counters.http_connections -= 1,
+            Stage::Socket => self.counters.sockets -= 1,
+            Stage::Open(_) => {
+                self.counters.clients_connected -= 1;
+                *self.counters.clients_of(connection.version) -= 1;
+                self.counters.clients_websocket -= u64::from(connection.is_websocket());
+            }
+            Stage::AwaitConnect | Stage::Leaving(_) => {}
         }
         Some(connection)
     }
@@ -483,10 +504,11 @@ impl Shard {
             assert_eq!(session.connection.map(|c| c.index as usize), Some(index));
         }
         assert_eq!(connected, self.counters.clients_connected);
-        let mut subscriptions = 0;
+        let (mut subscriptions, mut in_flight) = (0, 0);
         for (index, session) in self.sessions.iter() {
             if let Some(outbound) = &session.outbound {
                 outbound.check();
+                in_flight += outbound.window.len() as u64;
             }
             if !session.is_ending {
                 assert_eq!(
@@ -504,6 +526,7 @@ impl Shard {
             });
         }
         assert_eq!(subscriptions, self.subscriptions.check());
+        assert_eq!(in_flight, self.counters.in_flight);
         self.lanes.check();
         self.mesh.registry.check();
         self.pending.check();

@@ -194,6 +194,7 @@ impl World {
     /// Carries out what a shard wants.
     pub(crate) fn turn(&mut self, shard: ShardId) -> Result<()> {
         self.stations[shard.index()].shard.check();
+        self.stations[shard.index()].shard.turned(self.now);
         let mut list = Vec::new();
         self.stations[shard.index()].effects.take_list(&mut list);
         for effect in list {

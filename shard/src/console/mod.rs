@@ -20,12 +20,12 @@ pub use clients::{ClientConnection, ClientFilter, ClientRow};
 pub use drain::{Draining, Shed};
 pub use explain::{GroupView, Leave, PublisherView, SubscriberView};
 pub use mqtt_v5_codec::{QoS, Version};
-pub use overview::Overview;
+pub use overview::{DriverCounts, Overview};
 pub use retained::{RetainedMessage, RetainedRow};
 pub use subscriptions::{Place, SubscriptionFilter, SubscriptionRow};
 
 use crate::shard::Shard;
-use crate::{Effect, Effects};
+use crate::{Effect, Effects, Talkers};
 use std::collections::VecDeque;
 
 /// Rows of one report.
@@ -131,6 +131,8 @@ pub enum Question {
         /// So many at most; no more than [`ROWS_MAX`].
         limit: u32,
     },
+    /// The clients that have published most in the last seconds, a few. [`Report::Talkers`]
+    Talkers,
 }
 
 /// The answer to a [`Question`].
@@ -169,6 +171,8 @@ pub enum Report {
     Done,
     /// It is not done, since the store cannot write now.
     StoreStalled,
+    /// To [`Question::Talkers`].
+    Talkers(Talkers),
 }
 
 /// Part of a list; `C` says where in it one is.
@@ -285,6 +289,7 @@ impl Shard {
                 Report::Group(self.view_group(&share, &filter))
             }
             Question::Shed { limit } => Report::Shed(self.shed(limit, effects)),
+            Question::Talkers => Report::Talkers(self.heaviest()),
         };
         answer(id, report, effects);
     }

@@ -1,7 +1,9 @@
 //! How a shard is: what it has counted, and how full it is.
 
 use crate::counters::Counters;
+use crate::histogram::Histogram;
 use crate::shard::Shard;
+use crate::talkers::{Talker, Talkers};
 use crate::{Effects, ShardId, Span};
 
 /// One shard at one moment.
@@ -33,6 +35,25 @@ pub struct Overview {
     pub connections_paused: u64,
     /// Bytes of retained messages.
     pub retained_bytes: u64,
+    /// What the driver has counted around the shard.
+    pub driver: DriverCounts,
+}
+
+/// What the driver counts; it fills this in when the shard's answer passes through its hands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriverCounts {
+    /// How long turns took, from the end of the wait to the next one.
+    pub turns: Histogram,
+    /// How long the store took for commits, from handing one over to hearing that it is durable.
+    pub commits: Histogram,
+    /// Frames taken from other shards.
+    pub frames: u64,
+    /// How often a sleeping shard was woken for what this one had for it.
+    pub wakes: u64,
+    /// How often a ring to another shard had no room for all there was.
+    pub rings_full: u64,
+    /// Frames in the rings to other shards, not taken yet.
+    pub ring_frames: u64,
 }
 
 impl Shard {
@@ -56,6 +77,24 @@ impl Shard {
             is_store_stalled: self.durable.is_stalled,
             connections_paused: paused + self.durable.paused() as u64,
             retained_bytes: self.retained_bytes as u64,
+            driver: DriverCounts::default(),
         }
+    }
+
+    /// The clients that publish most here.
+    pub(super) fn heaviest(&mut self) -> Talkers {
+        let (window, heaviest) = self.talkers.heaviest(self.now);
+        let sessions = &self.sessions;
+        let rows = heaviest.filter_map(|(session, messages, bytes)| {
+            let live = sessions.get(session.index, session.generation)?;
+            let client_id = live.client_id.clone();
+            Some(Talker {
+                client_id,
+                messages,
+                bytes,
+            })
+        });
+        let rows = rows.collect();
+        Talkers { window, rows }
     }
 }

@@ -64,6 +64,8 @@ impl Shard {
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
         }
+        self.counters.http_connections -= 1;
+        self.counters.sockets += 1;
         self.schedule_ping(id);
     }
 

@@ -35,7 +35,10 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let told = match (self.judge(device, &proof), proof) {
-            (Verdict::Fits(token), _) => self.on_verified(device, token, live),
+            (Verdict::Fits(token), _) => {
+                self.counters.auths_quick += 1;
+                self.on_verified(device, token, live)
+            }
             (Verdict::MayFit(slow), Proof::Token(secret)) => {
                 if self.may_compare(device) {
                     let (tokens, hashes) = slow.into_iter().unzip();
@@ -48,9 +51,10 @@ impl Shard {
                     return self.compute(waiting, Task::Verify { secret, hashes }, effects);
                 }
                 self.counters.mesh_busy += 1;
+                self.counters.auths_busy += 1;
                 Told::Refused(Refusal::Busy)
             }
-            _ => Told::Refused(Refusal::Unauthorized),
+            _ => self.unauthorized(),
         };
         self.tell_asker(asker, told, 0, effects);
     }
@@ -102,8 +106,10 @@ impl Shard {
         let now_s = seconds(self.now);
         let registry = &mut self.mesh.registry;
         if let Err(retry_after_s) = registry.spend(device, now_s, window_s, limit) {
+            self.counters.auths_rate_limited += 1;
             return Told::Refused(Refusal::RateLimited { retry_after_s });
         }
+        self.counters.auths_accepted += 1;
         let Some(live) = live else {
             return Told::Known { token };
         };
@@ -112,6 +118,12 @@ impl Shard {
         entry.device.write_meshblu(&mut meshblu);
         self.mesh.registry.attach(device, Live { token, ..live });
         Told::Attached { token, meshblu }
+    }
+
+    /// Somebody has shown what is no token of a device.
+    fn unauthorized(&mut self) -> Told {
+        self.counters.auths_denied += 1;
+        Told::Refused(Refusal::Unauthorized)
     }
 
     /// Revokes the token of this text, at once or when a helper thread knows which it is.
@@ -221,14 +233,13 @@ impl Shard {
                         // It may have been revoked meanwhile.
                         match self.judge(device, &Proof::Known(tokens[at])) {
                             Verdict::Fits(token) => self.on_verified(device, token, live),
-                            _ => Told::Refused(Refusal::Unauthorized),
+                            _ => self.unauthorized(),
                         }
                     }
-                    Computed::Verified(None) | Computed::Called { .. } => {
-                        Told::Refused(Refusal::Unauthorized)
-                    }
+                    Computed::Verified(None) | Computed::Called { .. } => self.unauthorized(),
                     Computed::Busy => {
                         self.counters.mesh_busy += 1;
+                        self.counters.auths_busy += 1;
                         Told::Refused(Refusal::Busy)
                     }
                 };

@@ -7,6 +7,7 @@ mod client;
 mod clients;
 mod drain;
 mod explain;
+mod numbers;
 mod overview;
 mod retained;
 mod subscriptions;

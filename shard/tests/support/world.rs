@@ -397,6 +397,10 @@ impl Inner {
                 break;
             }
         }
+        let now = self.now;
+        self.cores
+            .iter_mut()
+            .for_each(|core| core.shard.turned(now));
     }
 
     /// Ticks the shards whose deadline has come; returns whether there was one. Long work is cut
