@@ -113,6 +113,12 @@ impl Data {
         self.directory.path()
     }
 
+    /// The stores of all shards, in order, once all have recovered; none before.
+    pub fn workers(&self) -> Vec<WorkerControl> {
+        let workers: Option<_> = self.workers.iter().map(|worker| worker.get().cloned()).collect();
+        workers.unwrap_or_default()
+    }
+
     /// Records that shards have recovered from.
     pub fn recovered(&self) -> &Count {
         &self.recovered

@@ -1,7 +1,7 @@
 //! `meshring serve`: from the command line to a running server, and from a signal to its end.
 
 use crate::admin::console::Consoles;
-use crate::admin::{self, Admin, Doors};
+use crate::admin::{self, Admin, Doors, Facts};
 use crate::config::Loaded;
 use crate::data::Data;
 use crate::durability::Mode;
@@ -72,7 +72,11 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         data.start_control();
     }
     info!(driver = server.driver(), shards, cpus, "running");
-    admin.ready();
+    admin.ready(Facts {
+        driver: server.driver(),
+        helpers: Arc::clone(&helpers),
+        stores: data.as_ref().map_or_else(Vec::new, |data| data.workers()),
+    });
     if let Err(error) = announce(&server, admin.addresses()) {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }

@@ -15,6 +15,7 @@ mod lists;
 mod log;
 mod metrics;
 mod retained;
+mod process;
 mod routes;
 mod server;
 mod shards;
@@ -23,6 +24,7 @@ mod subscriptions;
 pub mod token;
 
 use crate::cpus;
+use crate::helpers::Pool;
 use anyhow::Context;
 use console::Consoles;
 use std::net::{SocketAddr, TcpListener};
@@ -31,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Builder;
+use storage::WorkerControl;
 use token::Token;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::warn;
@@ -57,10 +60,22 @@ pub struct State {
     pub consoles: Arc<Consoles>,
     /// Whether clients are turned away.
     drains: drain::Drains,
+    /// What is known of the rest of the program, once it runs.
+    facts: OnceLock<Facts>,
     /// All listeners are open.
     is_ready: AtomicBool,
     /// What opens the addresses; without one they are closed but for metrics and health.
     token: OnceLock<Token>,
+}
+
+/// What the admin API says of the program around the shards.
+pub struct Facts {
+    /// `io_uring` or `epoll`.
+    pub driver: &'static str,
+    /// The helper threads.
+    pub helpers: Arc<Pool>,
+    /// The stores of the shards, in order; none if nothing is kept.
+    pub stores: Vec<WorkerControl>,
 }
 
 /// The admin server. It runs until the process ends.
@@ -92,6 +107,7 @@ impl Admin {
         let state = Arc::new(State {
             consoles,
             drains: drain::Drains::default(),
+            facts: OnceLock::new(),
             is_ready: AtomicBool::new(false),
             token: OnceLock::new(),
         });
@@ -149,7 +165,9 @@ impl Admin {
     }
 
     /// From now on `/readyz` says so: all listeners are open.
-    pub fn ready(&self) {
+    pub fn ready(&self, facts: Facts) {
+        // Ready once.
+        let _ = self.state.facts.set(facts);
         if self.state.token.get().is_none() && !self.addresses.is_empty() {
             warn!("without --admin-token-file, --admin serves metrics and health alone here");
         }

@@ -110,17 +110,28 @@ impl Drop for Reply {
 
 /// What all helpers have done so far.
 #[derive(Debug, Default)]
-struct Counts {
+pub struct Counts {
     /// Secrets compared.
-    verified: AtomicU64,
+    pub verified: AtomicU64,
     /// Of them, those that had fitted before.
-    remembered: AtomicU64,
+    pub remembered: AtomicU64,
     /// Webhooks that were answered with success.
-    sent: AtomicU64,
+    pub sent: AtomicU64,
     /// Webhooks that were given up.
-    failed: AtomicU64,
+    pub failed: AtomicU64,
     /// Tasks that were not taken, since too many waited.
-    dropped: AtomicU64,
+    pub dropped: AtomicU64,
+}
+
+/// What waits for helpers now.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Secrets to compare.
+    pub verifies: usize,
+    /// Webhooks that nobody has begun to call.
+    pub calls: usize,
+    /// Bytes of those, and of those under way.
+    pub call_bytes: usize,
 }
 
 impl Counts {
@@ -185,6 +196,20 @@ impl Pool {
             answers,
             wake: Arc::new(wake),
         })
+    }
+
+    /// What has been done.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What is to be done.
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            verifies: self.verifies.len(),
+            calls: self.calls.len(),
+            call_bytes: self.call_bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// Says in the log what has been done, if anything.
