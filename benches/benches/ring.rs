@@ -134,7 +134,9 @@ fn ping_pong_asleep(criterion: &mut Criterion) {
         move || {
             let mut signal = blocking(&wakes[1]);
             let wait = |side: &Side| sleep(&wakes[1], &mut signal, side);
-            answer(there, &has_ended, wait, || wakes[0].wake());
+            answer(there, &has_ended, wait, || {
+                wakes[0].wake();
+            });
         }
     });
     let mut signal = blocking(&wakes[0]);

@@ -115,7 +115,11 @@ impl Data {
 
     /// The stores of all shards, in order, once all have recovered; none before.
     pub fn workers(&self) -> Vec<WorkerControl> {
-        let workers: Option<_> = self.workers.iter().map(|worker| worker.get().cloned()).collect();
+        let workers: Option<_> = self
+            .workers
+            .iter()
+            .map(|worker| worker.get().cloned())
+            .collect();
         workers.unwrap_or_default()
     }
 

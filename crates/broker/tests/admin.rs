@@ -18,4 +18,6 @@ mod drain;
 mod explain;
 #[path = "admin/listeners.rs"]
 mod listeners;
+#[path = "admin/metrics.rs"]
+mod metrics;
 mod support;

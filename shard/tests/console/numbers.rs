@@ -95,7 +95,7 @@ fn gauges_of_connections_come_back_to_nothing() {
         assert_eq!(gauges, [0, 1, 1, 1, 4]);
         // The second takes the place of the first.
         let again = w.connected(V311, "new");
-        new.expect_disconnect(mqtt_v5_codec::ReasonCode::SessionTakenOver);
+        new.expect_disconnect(ReasonCode::SessionTakenOver);
         let now = total(&w, shards);
         assert_eq!((now.clients_v311, now.clients_v5), (2, 0));
         old.publish("t", "x", 0);

@@ -111,11 +111,9 @@ const STORE_COUNTS: &[OfStore] = &[
         "Transactions that commits were written in.",
         |store| store.groups,
     ),
-    (
-        "meshring_store_syncs_total",
-        "Calls of fsync.",
-        |store| store.fsyncs,
-    ),
+    ("meshring_store_syncs_total", "Calls of fsync.", |store| {
+        store.fsyncs
+    }),
     (
         "meshring_store_written_bytes_total",
         "Bytes written to the file.",

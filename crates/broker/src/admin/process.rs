@@ -37,11 +37,7 @@ fn try_to_write(out: &mut Exposition) -> procfs::ProcResult<()> {
             "Address space in use.",
             stat.vsize as f64,
         ),
-        (
-            "process_threads",
-            "Threads.",
-            stat.num_threads as f64,
-        ),
+        ("process_threads", "Threads.", stat.num_threads as f64),
         (
             "process_open_fds",
             "Open file descriptors.",

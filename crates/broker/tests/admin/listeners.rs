@@ -31,7 +31,10 @@ fn an_address_wants_the_token_for_all_but_metrics_and_health() {
         assert_eq!(call_at(address, "GET", open, "").status, 200, "{open}");
     }
     let metrics = call_at(address, "GET", "/metrics", "").body;
-    assert!(metrics.contains("connects_accepted"), "{metrics}");
+    assert!(
+        metrics.contains("meshring_mqtt_connects_total"),
+        "{metrics}"
+    );
     let wrong = format!("{}0", &token[1..]);
     for heads in [
         String::new(),
