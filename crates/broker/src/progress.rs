@@ -44,8 +44,8 @@ impl Progress {
             let mut before = 0;
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 let records = count.now();
-                info!(records, "{what}");
                 supervise::progress(&format!("{what}: {records} records"), records > before);
+                info!(records, "{what}");
                 before = records;
             }
         });

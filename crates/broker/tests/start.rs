@@ -10,8 +10,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use storage::{DataDirectory, NewDirectory, StoreOptions};
 use support::kept::{retained, serve};
-use support::meshring;
 use support::notify::Manager;
+use support::{Broker, meshring};
 use tempfile::TempDir;
 
 /// So many retained messages take some seconds, also on a quick machine.
@@ -108,11 +108,14 @@ fn a_long_start_says_how_far_it_is_and_may_be_stopped() {
     assert_eq!(printed, "", "nothing listens yet");
     assert!(log.contains("stopped before it was up"), "{log}");
     let (_, told) = manager.await_line("STOPPING=1");
-    assert!(
-        told[0][0].starts_with("STATUS=recovering: ")
-            && told[0][1].starts_with("EXTEND_TIMEOUT_USEC="),
-        "{told:?}"
-    );
+    let (first, others) = told[0].split_first().unwrap();
+    assert!(first.starts_with("STATUS=recovering: "), "{told:?}");
+    // Time is asked for when there is progress.
+    let has_moved = first != "STATUS=recovering: 0 records";
+    let has_asked = others
+        .iter()
+        .any(|line| line.starts_with("EXTEND_TIMEOUT_USEC="));
+    assert_eq!(has_moved, has_asked, "{told:?}");
     assert!(told.iter().flatten().all(|line| line != "READY=1"));
 
     let mut broker = serve(data.path(), &["--shards", "1"]);
@@ -131,4 +134,32 @@ fn a_long_start_says_how_far_it_is_and_may_be_stopped() {
         .find(|line| line.contains("all shards are ready"));
     let all = format!("records={RECORDS}");
     assert!(ready.is_some_and(|line| line.contains(&all)), "{log}");
+
+    drop(broker);
+    moving_to_more_shards_is_said(&data);
+}
+
+/// With another number of shards the service manager hears how far the move is, and gives it time.
+fn moving_to_more_shards_is_said(data: &TempDir) {
+    let manager = Manager::new();
+    let mut command = meshring();
+    manager.manage(&mut command, None);
+    let path = data.path().to_str().unwrap();
+    // Listeners open, and so its addresses are said, when all is moved.
+    let broker = Broker::start_as(command, &["--shards", "2", "--data", path]);
+    let (_, told) = manager.await_line("READY=1");
+    let is_move = |message: &&Vec<String>| message[0].ends_with("%)");
+    let moves: Vec<&Vec<String>> = told.iter().filter(is_move).collect();
+    assert!(!moves.is_empty(), "{told:?}");
+    for message in moves {
+        assert!(
+            message[0].starts_with("STATUS=") && message[0].contains("records moved"),
+            "{message:?}"
+        );
+        assert!(
+            message[1].starts_with("EXTEND_TIMEOUT_USEC="),
+            "{message:?}"
+        );
+    }
+    drop(broker);
 }
