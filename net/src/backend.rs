@@ -4,7 +4,7 @@ use crate::Handler;
 use crate::driver::Driver;
 use crate::listen::Listening;
 use crate::slots::Slot;
-use shard::{ConnectionId, Time};
+use shard::{ConnectionId, Listener, Time};
 use std::io;
 use std::time::Duration;
 
@@ -54,8 +54,14 @@ pub(crate) trait Backend: Sized {
     /// the slot any more; if not, the slot is touched again once it may.
     fn detach(&mut self, slot: &mut Slot, id: ConnectionId) -> bool;
 
-    /// Begins to accept from these; once.
+    /// Begins to accept from these, too.
     fn start_accepting(&mut self, listeners: Vec<Listening>) -> io::Result<()>;
+
+    /// Closes the listener of this number, if there is one.
+    fn stop_accepting_from(&mut self, number: u32);
+
+    /// Who comes by the listener of this number from now on comes by one of this kind.
+    fn rename_listener(&mut self, number: u32, kind: Listener);
 
     /// Closes the listeners.
     fn stop_accepting(&mut self);

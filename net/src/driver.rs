@@ -73,6 +73,8 @@ pub(crate) struct Driver<H> {
     pub(crate) is_ready: bool,
     /// The listeners are open.
     pub(crate) has_opened: bool,
+    /// So many changes of listeners have been heard of.
+    pub(crate) doors: u64,
     /// [`Event::Stop`] has been given.
     pub(crate) is_stopping: bool,
     /// The shard has answered [`Effect::Stopped`].
@@ -117,6 +119,7 @@ impl<H: Handler> Driver<H> {
             flushes: VecDeque::new(),
             lingers: VecDeque::new(),
             has_opened: false,
+            doors: 0,
             is_stopping: false,
             has_stopped: false,
             accept_log: LineLimit::new(1),

@@ -11,7 +11,7 @@ use crate::listen::Listening;
 use crate::slots::{Flag, Phase, Slot};
 use crate::sys::{self, Epoll};
 use crate::token::{Kind, Token};
-use shard::{ConnectionId, Span, Time};
+use shard::{ConnectionId, Listener, Span, Time};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -39,7 +39,8 @@ struct Blocked {
 #[derive(Debug)]
 pub(crate) struct EpollBackend {
     epoll: Epoll,
-    listeners: Vec<Listening>,
+    /// By the numbers that the kernel reports; those that were closed are `None`.
+    listeners: Vec<Option<Listening>>,
     /// When the listeners that rest are watched again.
     resting_until: Option<Time>,
     buffer: Box<[u8]>,
@@ -102,8 +103,8 @@ impl EpollBackend {
 
     fn accept<H: Handler>(&mut self, driver: &mut Driver<H>, number: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            // Empty once accepting has stopped.
-            let Some(listening) = self.listeners.get(number) else {
+            // It may have been closed since.
+            let Some(Some(listening)) = self.listeners.get(number) else {
                 return;
             };
             match listening.socket.accept() {
@@ -132,6 +133,9 @@ impl EpollBackend {
 
     fn watch_listeners(&mut self, bits: i32) {
         for (number, listening) in self.listeners.iter().enumerate() {
+            let Some(listening) = listening else {
+                continue;
+            };
             let token = Token::numbered(Kind::Listener, number as u32);
             let changed = self.epoll.change(listening.socket.as_fd(), bits, token.0);
             // Only fails for a descriptor that was never added.
@@ -232,6 +236,15 @@ fn send_all(socket: BorrowedFd<'_>, bytes: &[u8]) -> (usize, Option<io::Error>) 
     (accepted, None)
 }
 
+/// Closes a listener. That alone would not end the watch: of a socket that was passed to this process
+/// other shards have descriptors, too.
+fn close(epoll: &Epoll, listening: Option<Listening>) {
+    if let Some(listening) = listening {
+        let removed = epoll.remove(listening.socket.as_fd());
+        debug_assert!(removed.is_ok(), "listener not watched");
+    }
+}
+
 impl Backend for EpollBackend {
     fn wait<H: Handler>(
         &mut self,
@@ -304,22 +317,41 @@ impl Backend for EpollBackend {
     }
 
     fn start_accepting(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
-        for (number, listening) in listeners.iter().enumerate() {
+        for listening in listeners {
             listening.socket.set_nonblocking(true)?;
-            let token = Token::numbered(Kind::Listener, number as u32);
+            let free = self.listeners.iter().position(Option::is_none);
+            let place = free.unwrap_or(self.listeners.len());
+            let token = Token::numbered(Kind::Listener, place as u32);
             self.epoll
                 .add(listening.socket.as_fd(), libc::EPOLLIN, token.0)?;
+            match self.listeners.get_mut(place) {
+                Some(free) => *free = Some(listening),
+                None => self.listeners.push(Some(listening)),
+            }
         }
-        self.listeners = listeners;
         Ok(())
+    }
+
+    fn stop_accepting_from(&mut self, number: u32) {
+        let is_it = |listening: &&mut Option<Listening>| {
+            listening.as_ref().is_some_and(|open| open.number == number)
+        };
+        if let Some(place) = self.listeners.iter_mut().find(is_it) {
+            close(&self.epoll, place.take());
+        }
+    }
+
+    fn rename_listener(&mut self, number: u32, kind: Listener) {
+        for listening in self.listeners.iter_mut().flatten() {
+            if listening.number == number {
+                listening.kind = kind;
+            }
+        }
     }
 
     fn stop_accepting(&mut self) {
         for listening in self.listeners.drain(..) {
-            // Closing it would not end the watch while others hold the same socket. Only fails for
-            // a descriptor that was never added.
-            let removed = self.epoll.remove(listening.socket.as_fd());
-            debug_assert!(removed.is_ok(), "listener not watched");
+            close(&self.epoll, listening);
         }
         self.resting_until = None;
     }

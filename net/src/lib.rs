@@ -9,6 +9,7 @@ mod backend;
 mod clock;
 mod config;
 mod console;
+mod doors;
 mod driver;
 mod epoll;
 mod error;
@@ -31,6 +32,7 @@ mod wake;
 
 pub use config::{DriverChoice, Passed, ServerConfig, Tuning};
 pub use console::Console;
+pub use doors::{Door, Doors};
 pub use error::{JoinError, StartError};
 pub use handler::Handler;
 pub use helpers::Helpers;

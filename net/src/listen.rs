@@ -16,6 +16,8 @@ const BACKLOG: i32 = 4_096;
 /// One shard's socket of a listener.
 #[derive(Debug)]
 pub(crate) struct Listening {
+    /// Its name; the same on all shards.
+    pub(crate) number: u32,
     pub(crate) kind: Listener,
     /// Not listening before [`listen_all`].
     pub(crate) socket: TcpListener,
@@ -30,6 +32,17 @@ pub(crate) struct Opened {
     pub(crate) bound: Vec<(Listener, SocketAddr)>,
     /// So many of `bound`, the first, were passed to this process.
     passed: usize,
+}
+
+impl Opened {
+    /// Gives the listeners their numbers, from this one on.
+    pub(crate) fn number_from(&mut self, first: u32) {
+        for sockets in &mut self.sockets {
+            for (number, listening) in (first..).zip(sockets) {
+                listening.number = number;
+            }
+        }
+    }
 }
 
 /// Takes every address for every shard; connections are still refused, except on sockets that were
@@ -55,7 +68,11 @@ pub(crate) fn bind_all(
         for sockets in &mut sockets {
             let socket = bind(address, true).map_err(refused)?;
             address = socket.local_addr().map_err(refused)?;
-            sockets.push(Listening { kind, socket });
+            sockets.push(Listening {
+                number: 0,
+                kind,
+                socket,
+            });
         }
         bound.push((kind, address));
     }
@@ -77,7 +94,11 @@ fn share(
     socket.set_nonblocking(false)?;
     for sockets in sockets {
         let socket = socket.try_clone()?;
-        sockets.push(Listening { kind, socket });
+        sockets.push(Listening {
+            number: 0,
+            kind,
+            socket,
+        });
     }
     socket.local_addr()
 }

@@ -2,10 +2,10 @@
 
 use crate::backend::Backend;
 use crate::clock::Clock;
+use crate::doors::Change;
 use crate::driver::Driver;
 use crate::epoll::EpollBackend;
 use crate::links::Links;
-use crate::listen::Listening;
 use crate::server::{Chosen, Stopper};
 use crate::store::{Made, Waker, Workplace};
 use crate::turn::{self, Outcome};
@@ -43,8 +43,8 @@ pub(crate) struct Seat {
 pub(crate) struct Entrance {
     /// Told once: that the shard is ready, or why it never will be. `None` afterwards.
     pub(crate) is_ready: Option<SyncSender<Result<(), StartError>>>,
-    /// Gives the listeners, when all shards are ready.
-    pub(crate) listeners: Receiver<Vec<Listening>>,
+    /// Gives the listeners, when all shards are ready, and says how they change.
+    pub(crate) listeners: Receiver<Change>,
 }
 
 impl Entrance {

@@ -1,8 +1,9 @@
 //! Starting, stopping and joining the threads of all shards.
 
 use crate::clock::Clock;
+use crate::doors::{Change, Doors};
 use crate::links::Links;
-use crate::listen::{self, Listening, Opened};
+use crate::listen::{self, Opened};
 use crate::pulse::Pulse;
 use crate::seat::{Entrance, Seat};
 use crate::store::{Made, Waker, Workplace};
@@ -13,7 +14,7 @@ use shard::limits::SHARDS_MAX;
 use shard::{Listener, Shard, ShardId, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -21,6 +22,7 @@ use std::thread::{self, JoinHandle};
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<(Listener, SocketAddr)>,
+    doors: Doors,
     driver: &'static str,
     stopper: Stopper,
     threads: Vec<JoinHandle<Result<(), JoinError>>>,
@@ -38,6 +40,8 @@ pub struct Stopper {
 pub(crate) struct Shared {
     shards: usize,
     is_open: AtomicBool,
+    /// How often shards have been told about listeners since they were opened.
+    doors: AtomicU64,
     is_stopping: AtomicBool,
     finished: AtomicUsize,
     has_failed: Arc<AtomicBool>,
@@ -47,6 +51,11 @@ impl Shared {
     /// Whether all shards are ready, so that each has been given its listeners.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
+    }
+
+    /// Moves when the shards are told about their listeners.
+    pub(crate) fn doors(&self) -> u64 {
+        self.doors.load(Ordering::Acquire)
     }
 
     /// Whether a stop has been asked for.
@@ -69,10 +78,11 @@ impl Shared {
         self.has_failed.load(Ordering::Relaxed)
     }
 
-    /// Whether a shard that has opened its listeners or not, and that knows or does not know of
-    /// the stop, must look around before it sleeps.
-    pub(crate) fn has_news(&self, has_opened: bool, knows_of_stop: bool) -> bool {
+    /// Whether a shard that has opened its listeners or not, has heard of so many changes of them,
+    /// and knows or does not know of the stop, must look around before it sleeps.
+    pub(crate) fn has_news(&self, has_opened: bool, doors: u64, knows_of_stop: bool) -> bool {
         (self.is_open() && !has_opened)
+            || (has_opened && self.doors() != doors)
             || (self.is_stopping() && !knows_of_stop)
             || self.has_failed()
             || self.are_all_finished()
@@ -176,13 +186,14 @@ where
         }
     }
     drop(is_ready);
-    let bound = await_all(&readiness, shards).and_then(|()| open_doors(opened, doors));
+    let bound = await_all(&readiness, shards).and_then(|()| open_doors(opened, &doors));
     let bound = match bound {
         Ok(bound) => bound,
         Err(error) => return Err(abandon(&stopper, threads, error)),
     };
     stopper.open();
     Ok(Server {
+        doors: Doors::new(&bound, doors, stopper.clone()),
         listeners: bound,
         driver: driver.name(),
         stopper,
@@ -192,13 +203,14 @@ where
 
 /// Listens on all that was bound, and gives each shard its sockets. Returns what is listened on.
 fn open_doors(
-    opened: Opened,
-    doors: Vec<Sender<Vec<Listening>>>,
+    mut opened: Opened,
+    doors: &[Sender<Change>],
 ) -> Result<Vec<(Listener, SocketAddr)>, StartError> {
     listen::listen_all(&opened)?;
+    opened.number_from(0);
     for (door, listeners) in doors.into_iter().zip(opened.sockets) {
         // A thread that has just failed does not accept; `Server::join` says why.
-        let _ = door.send(listeners);
+        let _ = door.send(Change::Open(listeners));
     }
     Ok(opened.bound)
 }
@@ -305,9 +317,14 @@ fn abandon(
 }
 
 impl Server {
-    /// What is listened on, with the ports that were picked.
+    /// What was listened on at the start, with the ports that were picked.
     pub fn listeners(&self) -> &[(Listener, SocketAddr)] {
         &self.listeners
+    }
+
+    /// Something that opens and closes listeners while the server runs.
+    pub fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// `"io_uring"` or `"epoll"`.
@@ -349,6 +366,7 @@ impl Stopper {
         let shared = Arc::new(Shared {
             shards: wakes.len(),
             is_open: AtomicBool::new(false),
+            doors: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
             finished: AtomicUsize::new(0),
             has_failed: Arc::default(),
@@ -369,6 +387,12 @@ impl Stopper {
     /// Has all shards accept connections.
     fn open(&self) {
         self.shared.is_open.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Has all shards look what they are told about their listeners.
+    pub(crate) fn announce_doors(&self) {
+        self.shared.doors.fetch_add(1, Ordering::Release);
         self.wake_all();
     }
 

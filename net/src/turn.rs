@@ -7,6 +7,7 @@
 
 use crate::Handler;
 use crate::backend::{Backend, Sent};
+use crate::doors::Change;
 use crate::driver::{Driver, LOW_WATER_BYTES};
 use crate::links::Parcel;
 use crate::seat::Entrance;
@@ -60,7 +61,15 @@ pub(crate) fn run<H: Handler, B: Backend>(
         backend.wait(driver, timeout)?;
         if shared.is_open() && !driver.has_opened {
             driver.has_opened = true;
-            backend.start_accepting(entrance.listeners.try_recv().unwrap_or_default())?;
+            driver.change_doors(backend, entrance)?;
+        }
+        // Read before what it counts is taken.
+        let doors = shared.doors();
+        if driver.has_opened && driver.doors != doors {
+            driver.doors = doors;
+            if !driver.is_stopping {
+                driver.change_doors(backend, entrance)?;
+            }
         }
         if shared.is_stopping() && !driver.is_stopping {
             driver.is_stopping = true;
@@ -160,11 +169,23 @@ impl<H: Handler> Driver<H> {
             || !self.computed.is_empty()
             || self.asked.is_some()
             || self.links.has_work()
-            || shared.has_news(self.has_opened, self.is_stopping)
+            || shared.has_news(self.has_opened, self.doors, self.is_stopping)
         {
             return Some(Duration::ZERO);
         }
         timeout
+    }
+
+    /// What whoever opens and closes listeners has said.
+    fn change_doors<B: Backend>(&mut self, backend: &mut B, entrance: &Entrance) -> io::Result<()> {
+        while let Ok(change) = entrance.listeners.try_recv() {
+            match change {
+                Change::Open(listeners) => backend.start_accepting(listeners)?,
+                Change::Close(number) => backend.stop_accepting_from(number),
+                Change::Rename(number, kind) => backend.rename_listener(number, kind),
+            }
+        }
+        Ok(())
     }
 
     /// Frames and connections that other shards sent.

@@ -7,9 +7,7 @@ use crate::mesh::seconds;
 use crate::message::{MessageView, Publisher};
 use crate::session::{Session, Will};
 use crate::shard::{Shard, TimerKey};
-use crate::{
-    Anonymous, Close, ConnectionId, DeviceId, Effects, SessionId, SessionKey, ShardId, Span, topic,
-};
+use crate::{Close, ConnectionId, DeviceId, Effects, SessionId, SessionKey, ShardId, Span, topic};
 use mqtt_v5_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
@@ -154,13 +152,7 @@ impl Shard {
                 "no authentication method is configured",
             ));
         }
-        let peer = self.connection(id).map(|c| c.peer);
-        let is_loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        let is_allowed = match self.config.anonymous {
-            Anonymous::Allow => true,
-            Anonymous::Loopback => is_loopback,
-            Anonymous::Deny => false,
-        };
+        let is_allowed = self.may_be_anonymous(id);
         // A device is let in if its token is right, which is seen later.
         let is_allowed = is_allowed || claimed_device(connect).is_some();
         if !is_allowed && connect.user_name.is_some() {

@@ -12,8 +12,8 @@
 use crate::mesh::ask::Told;
 use crate::outbound::{Delivery, Kept, Step};
 use crate::{
-    Answer, Change, Commit, Config, ConnectionId, DurabilityMode, Effect, Effects, Frame, GroupKey,
-    Level, Message, SessionKey, ShardId, Span, StoredQueued, Time,
+    Answer, Change, Commit, Config, ConnectionId, Durability, DurabilityMode, Effect, Effects,
+    Frame, GroupKey, Level, Message, SessionKey, ShardId, Span, StoredQueued, Time,
 };
 use mqtt_v5_codec::PacketId;
 use std::collections::VecDeque;
@@ -62,15 +62,20 @@ pub struct Durable {
     fresh: Vec<(u64, SessionKey)>,
 }
 
+/// The prefixes in the order in which the first that fits counts.
+fn longest_first(durability: &Durability) -> Vec<(Box<str>, DurabilityMode)> {
+    let mut prefixes = durability.prefixes.clone();
+    prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+    prefixes
+}
+
 impl Durable {
     /// Nothing to write yet.
     pub fn new(config: &Config) -> Durable {
         let durability = &config.durability;
-        let mut prefixes = durability.prefixes.clone();
-        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Durable {
             mode: durability.mode,
-            prefixes,
+            prefixes: longest_first(durability),
             interval: Span::from_ms(durability.interval_ms),
             batch_bytes_max: config.limits.commit_bytes_max,
             batch: Vec::new(),
@@ -88,6 +93,13 @@ impl Durable {
             is_stalled: false,
             fresh: Vec::new(),
         }
+    }
+
+    /// Other prefixes, another interval, another bound from now on; the mode stays.
+    pub fn configure(&mut self, durability: &Durability, batch_bytes_max: usize) {
+        self.prefixes = longest_first(durability);
+        self.interval = Span::from_ms(durability.interval_ms);
+        self.batch_bytes_max = batch_bytes_max;
     }
 
     /// A session is kept from the batch on that is being filled.

@@ -117,7 +117,7 @@ impl Shard {
                     break;
                 }
             };
-            if header.packet_bytes() > self.config.limits.packet_bytes_max as usize {
+            if header.packet_bytes() > self.announced.packet_bytes_max as usize {
                 let error = DecodeError {
                     reason: ReasonCode::PacketTooLarge,
                     detail: "larger than our Maximum Packet Size",

@@ -35,7 +35,7 @@ impl Shard {
         self.counters
             .received
             .count(publish.qos, publish.payload.len());
-        let alias_max = self.config.limits.topic_alias_maximum;
+        let alias_max = self.announced.topic_alias_maximum;
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -174,7 +174,7 @@ impl Shard {
             .connection(id)
             .is_some_and(|c| c.version == Version::V5);
         let inbound = &self.sessions.at(session.index).inbound;
-        let maximum = self.config.limits.receive_maximum as usize;
+        let maximum = self.announced.receive_maximum as usize;
         is_v5
             && inbound
                 .as_ref()
@@ -273,7 +273,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
-            && inbound.owed() >= self.config.limits.receive_maximum as usize
+            && inbound.owed() >= self.announced.receive_maximum as usize
         {
             inbound.is_paused = true;
             self.pause(id, pause::OWED, effects);
@@ -459,7 +459,7 @@ impl Shard {
                 }
             }
         }
-        let maximum = self.config.limits.receive_maximum as usize;
+        let maximum = self.announced.receive_maximum as usize;
         if let Some(inbound) = &mut self.sessions.at_mut(session.index).inbound
             && inbound.is_paused
             && inbound.owed() <= maximum / 2

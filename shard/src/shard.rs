@@ -6,6 +6,7 @@
 use crate::clients::Clients;
 use crate::connection::{Connection, Stage};
 use crate::console::Desk;
+use crate::console::configure::Announced;
 use crate::counters::Counters;
 use crate::deliver::{Recipient, Templates};
 use crate::durable::Durable;
@@ -103,6 +104,10 @@ pub struct Shard {
     pub(crate) pumping: VecDeque<SessionId>,
     /// Sessions that read retained messages and used up their turn.
     pub(crate) reading: VecDeque<SessionId>,
+    /// What clients may have been told of limits.
+    pub(crate) announced: Announced,
+    /// Slot number from which those are looked for who may not be connected any more.
+    pub(crate) sweeping: Option<usize>,
     /// Slot number from which a graceful stop goes on.
     pub(crate) stopping: Option<usize>,
     pub(crate) has_stopped: bool,
@@ -153,6 +158,8 @@ impl Shard {
             resumed: VecDeque::new(),
             pumping: VecDeque::new(),
             reading: VecDeque::new(),
+            announced: Announced::new(&config.limits),
+            sweeping: None,
             stopping: None,
             has_stopped: false,
             beginning: Beginning::default(),
@@ -216,6 +223,7 @@ impl Shard {
             || self.durable.wants_load()
             || self.groups.wants_turn()
             || self.mesh.wants_turn()
+            || self.sweeping.is_some()
             || (self.stopping.is_some() && !self.has_stopped && !self.durable.is_under_way())
             || self.lanes.wants_look();
         if is_busy {
@@ -480,6 +488,7 @@ impl Shard {
         self.expire_retained();
         self.read_on(effects);
         self.go_on_searching(effects);
+        self.sweep_on(effects);
         self.pump_on(effects);
         self.drain_groups(effects);
         self.end_some_sessions(effects);

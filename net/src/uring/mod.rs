@@ -25,7 +25,7 @@ use crate::token::{Kind, Token};
 use crate::{Handler, Tuning};
 use gather::{Gather, Rest};
 use ring::{Ring, Sending, What};
-use shard::{ConnectionId, Span, Time};
+use shard::{ConnectionId, Listener, Span, Time};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -38,6 +38,14 @@ const ACCEPT_REST: Span = Span::from_ms(100);
 /// A list of watched connections that is smaller than this is not made smaller.
 const WATCHED_MIN: usize = 1_024;
 
+/// A listener that is accepted from.
+#[derive(Debug)]
+struct Accepting {
+    listening: Listening,
+    /// It is closed after its last completion.
+    is_closing: bool,
+}
+
 /// One shard's access to the kernel by io_uring.
 pub(crate) struct UringBackend {
     ring: Ring,
@@ -46,12 +54,12 @@ pub(crate) struct UringBackend {
     receives: u32,
     /// A connection was accepted in the present turn.
     has_accepted: bool,
-    /// `None` once accepting has been cancelled and the kernel has let go.
-    listeners: Vec<Option<Listening>>,
-    /// Numbers of the listeners that rest.
+    /// By the numbers that the kernel reports; `None` once accepting has been cancelled and the
+    /// kernel has let go.
+    listeners: Vec<Option<Accepting>>,
+    /// Numbers, of the kernel's, of the listeners that rest.
     resting: Vec<u32>,
     resting_until: Option<Time>,
-    is_accepting: bool,
     wake: OwnedFd,
     idle_after_ms: u32,
     /// Milliseconds since the backend was made, at the beginning of the turn; wraps after 49 days.
@@ -80,7 +88,6 @@ impl UringBackend {
             listeners: Vec::new(),
             resting: Vec::new(),
             resting_until: None,
-            is_accepting: true,
             wake,
             idle_after_ms: tuning.idle_after_ms,
             now_ms: 0,
@@ -90,9 +97,26 @@ impl UringBackend {
     }
 
     fn accept(&mut self, number: u32) {
-        if let Some(listening) = &self.listeners[number as usize] {
-            self.ring
-                .accept(std::os::fd::AsFd::as_fd(&listening.socket), number);
+        if let Some(accepting) = &self.listeners[number as usize] {
+            let socket = &accepting.listening.socket;
+            self.ring.accept(std::os::fd::AsFd::as_fd(socket), number);
+        }
+    }
+
+    /// Closes a listener, at once or after its last completion.
+    fn close_listener(&mut self, place: usize) {
+        let Some(accepting) = &mut self.listeners[place] else {
+            return;
+        };
+        accepting.is_closing = true;
+        let number = place as u32;
+        match self.resting.iter().position(|resting| *resting == number) {
+            // Of one that rests nothing is in flight.
+            Some(at) => {
+                self.resting.swap_remove(at);
+                self.listeners[place] = None;
+            }
+            None => self.ring.cancel_accept(number),
         }
     }
 
@@ -198,8 +222,9 @@ impl UringBackend {
         result: Result<OwnedFd, i32>,
         is_last: bool,
     ) {
-        let listening = self.listeners[number as usize].as_ref();
-        let kind = listening.expect("a listener outlives its completions").kind;
+        let accepting = self.listeners[number as usize].as_ref();
+        let accepting = accepting.expect("a listener outlives its completions");
+        let (kind, is_closing) = (accepting.listening.kind, accepting.is_closing);
         let failure = match result {
             Ok(socket) => {
                 // A multishot accept has no place for the address. A peer that is gone already has
@@ -219,7 +244,7 @@ impl UringBackend {
         if !is_last {
             return;
         }
-        if !self.is_accepting {
+        if is_closing {
             self.listeners[number as usize] = None;
         } else if let Some(error) = failure {
             driver.log_accept("cannot accept; trying again in 100 ms", Some(&error));
@@ -418,21 +443,43 @@ impl Backend for UringBackend {
     }
 
     fn start_accepting(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
-        self.listeners = listeners.into_iter().map(Some).collect();
-        for number in 0..self.listeners.len() as u32 {
-            self.accept(number);
+        for listening in listeners {
+            let free = self.listeners.iter().position(Option::is_none);
+            let place = free.unwrap_or(self.listeners.len());
+            let accepting = Some(Accepting {
+                listening,
+                is_closing: false,
+            });
+            match self.listeners.get_mut(place) {
+                Some(free) => *free = accepting,
+                None => self.listeners.push(accepting),
+            }
+            self.accept(place as u32);
         }
         Ok(())
     }
 
-    fn stop_accepting(&mut self) {
-        self.is_accepting = false;
-        for number in 0..self.listeners.len() as u32 {
-            self.ring.cancel_accept(number);
+    fn stop_accepting_from(&mut self, number: u32) {
+        let is_it = |accepting: &Option<Accepting>| {
+            let accepting = accepting.as_ref();
+            accepting.is_some_and(|open| open.listening.number == number)
+        };
+        if let Some(place) = self.listeners.iter().position(is_it) {
+            self.close_listener(place);
         }
-        // Those that rest have nothing in flight.
-        for number in std::mem::take(&mut self.resting) {
-            self.listeners[number as usize] = None;
+    }
+
+    fn rename_listener(&mut self, number: u32, kind: Listener) {
+        for accepting in self.listeners.iter_mut().flatten() {
+            if accepting.listening.number == number {
+                accepting.listening.kind = kind;
+            }
+        }
+    }
+
+    fn stop_accepting(&mut self) {
+        for place in 0..self.listeners.len() {
+            self.close_listener(place);
         }
         self.resting_until = None;
     }

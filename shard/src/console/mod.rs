@@ -9,6 +9,7 @@
 
 mod client;
 mod clients;
+pub(crate) mod configure;
 mod drain;
 mod explain;
 mod overview;
@@ -17,6 +18,7 @@ mod subscriptions;
 
 pub use client::{ClientDetail, Removal};
 pub use clients::{ClientConnection, ClientFilter, ClientRow};
+pub use configure::Settings;
 pub use drain::{Draining, Shed};
 pub use explain::{GroupView, Leave, PublisherView, SubscriberView};
 pub use mqtt_v5_codec::{QoS, Version};
@@ -133,6 +135,8 @@ pub enum Question {
     },
     /// The clients that have published most in the last seconds, a few. [`Report::Talkers`]
     Talkers,
+    /// New settings from now on. [`Report::Configured`]
+    Configure(Box<Settings>),
 }
 
 /// The answer to a [`Question`].
@@ -173,6 +177,9 @@ pub enum Report {
     StoreStalled,
     /// To [`Question::Talkers`].
     Talkers(Talkers),
+    /// To [`Question::Configure`]: the settings count. Who may not be connected any more is being
+    /// closed.
+    Configured,
 }
 
 /// Part of a list; `C` says where in it one is.
@@ -290,6 +297,10 @@ impl Shard {
             }
             Question::Shed { limit } => Report::Shed(self.shed(limit, effects)),
             Question::Talkers => Report::Talkers(self.heaviest()),
+            Question::Configure(settings) => {
+                self.configure(*settings);
+                Report::Configured
+            }
         };
         answer(id, report, effects);
     }

@@ -5,6 +5,7 @@ mod support;
 
 mod client;
 mod clients;
+mod configure;
 mod drain;
 mod explain;
 mod numbers;
