@@ -208,7 +208,7 @@ fn open_doors(
 ) -> Result<Vec<(Listener, SocketAddr)>, StartError> {
     listen::listen_all(&opened)?;
     opened.number_from(0);
-    for (door, listeners) in doors.into_iter().zip(opened.sockets) {
+    for (door, listeners) in doors.iter().zip(opened.sockets) {
         // A thread that has just failed does not accept; `Server::join` says why.
         let _ = door.send(Change::Open(listeners));
     }

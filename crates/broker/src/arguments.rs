@@ -9,6 +9,7 @@ use crate::operate::arguments::{
     ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
     Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments,
 };
+use crate::reload::words::RELOAD_NOTES;
 use crate::upkeep::arguments::{
     BACKUP_NOTES, BackupArguments, CHECK_NOTES, CheckArguments, REPAIR_NOTES, RESTORE_NOTES,
     RepairArguments, RestoreArguments,
@@ -66,6 +67,9 @@ pub enum Command {
     /// Look at the host and the configuration, and say what stands in the way
     #[command(after_long_help = DOCTOR_NOTES)]
     Doctor(Box<DoctorArguments>),
+    /// Have a running broker read its configuration again
+    #[command(after_long_help = RELOAD_NOTES)]
+    Reload(Operate<Nothing>),
     /// Bring devices of a FreshBlu server, with their tokens and subscriptions
     #[command(after_long_help = IMPORT_NOTES)]
     Import(ImportArguments),
@@ -141,6 +145,11 @@ Configuration:
   the section it is listed in here, and there are keys that have no flag: see
   `meshring config example`. A flag counts before a variable, that before the
   file. `meshring config show` says what counts, with the same flags.
+
+Reloading:
+  SIGHUP or `meshring reload` has the file read again. What can change changes
+  at once, without closing connections that are still allowed; the rest is
+  named. With an error in the file everything stays as it was.
 
 Stopping:
   SIGTERM or SIGINT stops gracefully: no new connections, MQTT 5 clients are

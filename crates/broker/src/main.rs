@@ -21,6 +21,7 @@ mod kept;
 mod logs;
 mod operate;
 mod progress;
+mod reload;
 mod serve;
 mod supervise;
 mod upkeep;
@@ -67,9 +68,10 @@ fn main() -> ExitCode {
     net::prefer_small_pages();
     net::prefer_exact_timers();
     let result = match command {
-        Command::Serve(_) => {
+        Command::Serve(arguments) => {
             let loaded = loaded.expect("loaded above, for this command");
-            serve::run(loaded).map(|()| ExitCode::SUCCESS)
+            let sources = arguments.sources(log.as_deref());
+            serve::run(loaded, sources).map(|()| ExitCode::SUCCESS)
         }
         Command::Config(ConfigArguments { client, command }) => match command {
             Some(command) => config::commands::run(&command, log.as_deref()).map_err(Into::into),
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Slow(c) => return operate(&c.desk, &Operator::Slow(c.what)),
         Command::Drain(c) => return operate(&c.desk, &Operator::Drain(c.what)),
         Command::Explain(c) => return operate(&c.desk, &Operator::Explain(c.what)),
+        Command::Reload(c) => return operate(&c.desk, &Operator::Reload),
         Command::LogLevel(c) => return operate(&c.desk, &Operator::Log(c.what)),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {

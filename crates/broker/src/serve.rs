@@ -2,18 +2,19 @@
 
 use crate::admin::console::Consoles;
 use crate::admin::{self, Admin, Doors, Facts};
-use crate::config::Loaded;
+use crate::config::{Loaded, Sources};
 use crate::data::Data;
 use crate::durability::Mode;
 use crate::helpers::Pool;
 use crate::progress::Progress;
+use crate::reload::{Listeners, Reloader, Reloads};
 use crate::supervise::activation::{Activation, Placed, Wanted};
 use crate::supervise::watchdog::Watchdog;
 use crate::{cpus, descriptors, failure, supervise};
 use anyhow::Context;
 use net::{Made, Passed, Server, ServerConfig, Stopper, Tuning};
 use shard::{Anonymous, Listener, MeshConfig, Shard, ShardId};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use tracing::{info, warn};
 const FILES_CLOSE_MAX: Duration = Duration::from_secs(45);
 
 /// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
-pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     // Before there is a second thread.
     let activation = Activation::take()?;
     let version = env!("MESHRING_VERSION");
@@ -40,20 +41,18 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     say_what_may_surprise(&loaded);
 
     // Before anything runs, so that a signal during start is neither lost nor fatal.
-    let signals = Signals::new([SIGTERM, SIGINT]).context("cannot watch for signals")?;
     let stopper = Arc::new(OnceLock::new());
-    let to_stop = Arc::clone(&stopper);
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || watch(signals, &to_stop, stop_max))
-        .context("cannot start the thread that waits for signals")?;
+    let (reloads, to_reload) = Reloads::new();
+    start_watching(&stopper, stop_max, &reloads)?;
 
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
     let spare = cpus::spare(&usable, &config.cpus);
     let helpers = Pool::start(&spare, loaded.config.may_call_private())?;
     let consoles = Consoles::new(shards);
-    let admin = Admin::start(doors, Arc::clone(&consoles), &spare)?;
+    let admin = Admin::start(doors, Arc::clone(&consoles), reloads, &spare)?;
+    let (passed, asked) = (config.passed.len(), config.further.clone());
+    let (consoles_to_tell, spare_to_reload) = (Arc::clone(&consoles), spare.clone());
     let (server, data) = match loaded.config.durability.mode {
         Mode::Memory => {
             info!("--durability memory: a stop forgets everything");
@@ -81,6 +80,14 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }
     supervise::ready(&status(&server, shards));
+    let reloader = Reloader {
+        sources,
+        loaded,
+        listeners: Listeners::new(server.doors(), passed, &asked),
+        consoles: consoles_to_tell,
+        helpers: Arc::clone(&helpers),
+    };
+    reloader.start(to_reload, &spare_to_reload)?;
     let watchdog = Watchdog::start(server.pulse()).context("no thread for the watchdog")?;
     let result = server.join();
     admin.stopping();
@@ -295,11 +302,31 @@ fn announce(server: &Server, admin: &[SocketAddr]) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Turns the first signal into a graceful stop, and the second into the end. While the broker still
+/// Starts the thread that waits for signals.
+fn start_watching(
+    stopper: &Arc<OnceLock<Stopper>>,
+    stop_max: Duration,
+    reloads: &Reloads,
+) -> anyhow::Result<()> {
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot watch for signals")?;
+    let (stopper, reloads) = (Arc::clone(stopper), reloads.clone());
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || watch(signals, &stopper, stop_max, &reloads))
+        .map(drop)
+        .context("cannot start the thread that waits for signals")
+}
+
+/// Has SIGHUP reload. Turns the first of the others into a graceful stop, and the second into the end. While the broker still
 /// starts, the first is the end: nothing is open, and files are whole at any moment.
-fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>, stop_max: Duration) {
+fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>, stop_max: Duration, reloads: &Reloads) {
     let mut is_stopping = false;
     for signal in signals.forever() {
+        if signal == SIGHUP {
+            // The log says what came of it.
+            reloads.ask("SIGHUP", drop);
+            continue;
+        }
         let name = if signal == SIGINT {
             "SIGINT"
         } else {

@@ -4,7 +4,7 @@
 //! shard are on their way or not answered; more are refused with [`Unanswered::Busy`] at once.
 //! While nobody asks, a shard's thread looks at one counter per turn and no more.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use net::{Console, Waker};
 use shard::ShardId;
 use shard::console::{Question, Report};
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Questions to one shard that may be on their way or not answered.
 pub const WAITING_MAX: usize = 64;
@@ -166,6 +166,34 @@ impl Consoles {
             }
         }
         Ok(reports)
+    }
+}
+
+impl Consoles {
+    /// Asks all shards at the same time, and makes the calling thread wait: it must be neither a
+    /// shard's nor that of the admin API. Answers in the order of the shards.
+    pub fn ask_all_and_wait(
+        &self,
+        question: impl Fn() -> Question,
+    ) -> Result<Vec<Report>, Unanswered> {
+        let mut awaited = Vec::new();
+        for shard in self.shards() {
+            let (answer, answered) = bounded(1);
+            let reply = move |report| {
+                let _ = answer.send(report);
+            };
+            self.send(shard, question(), Box::new(reply))?;
+            awaited.push(answered);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let reports = awaited.into_iter().map(|answered: Receiver<Box<Report>>| {
+            match answered.recv_deadline(deadline) {
+                Ok(report) => Ok(*report),
+                Err(RecvTimeoutError::Timeout) => Err(Unanswered::Late),
+                Err(RecvTimeoutError::Disconnected) => Err(Unanswered::Gone),
+            }
+        });
+        reports.collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod lists;
 mod log;
 mod metrics;
 mod process;
+mod reload;
 mod retained;
 mod routes;
 mod server;
@@ -25,6 +26,7 @@ pub mod token;
 
 use crate::cpus;
 use crate::helpers::Pool;
+use crate::reload::Reloads;
 use anyhow::Context;
 use console::Consoles;
 use std::net::{SocketAddr, TcpListener};
@@ -58,6 +60,8 @@ pub struct Doors {
 pub struct State {
     /// The way to the shards.
     pub consoles: Arc<Consoles>,
+    /// The way to reloads.
+    pub reloads: Reloads,
     /// Whether clients are turned away.
     drains: drain::Drains,
     /// What is known of the rest of the program, once it runs.
@@ -91,6 +95,7 @@ impl Admin {
     pub fn start(
         doors: Doors,
         consoles: Arc<Consoles>,
+        reloads: Reloads,
         spare_cpus: &[usize],
     ) -> anyhow::Result<Admin> {
         let mut listeners = doors.tcp;
@@ -106,6 +111,7 @@ impl Admin {
         }
         let state = Arc::new(State {
             consoles,
+            reloads,
             drains: drain::Drains::default(),
             facts: OnceLock::new(),
             is_ready: AtomicBool::new(false),

@@ -2,7 +2,8 @@
 
 use super::answers::Failure;
 use super::{
-    State, client, clients, drain, explain, log, metrics, retained, shards, slow, subscriptions,
+    State, client, clients, drain, explain, log, metrics, reload, retained, shards, slow,
+    subscriptions,
 };
 use axum::Router;
 use axum::extract::{Request, State as Shared};
@@ -10,7 +11,7 @@ use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -50,6 +51,7 @@ fn for_operators() -> Router<Arc<State>> {
             get(drain::show).post(drain::begin).delete(drain::end),
         )
         .route("/v1/shards", get(shards::list))
+        .route("/v1/reload", post(reload::start))
         .route("/v1/log", put(log::set).get(log::current))
 }
 

@@ -19,7 +19,8 @@ const HEAD: &str = "\
 # before the default. The variable of a key is MESHRING_SECTION__KEY, for example
 # MESHRING_MQTT__LISTEN=0.0.0.0:1883,[::]:1883 – a list has commas.
 #
-# \"Restart\" marks what cannot change while the broker runs.
+# \"Restart\" marks what cannot change while the broker runs; `meshring reload`, or SIGHUP, takes
+# over the rest.
 ";
 
 /// The whole file.

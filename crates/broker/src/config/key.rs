@@ -7,6 +7,9 @@ use super::setting::{ANY, Range};
 use clap::builder::PossibleValue;
 use serde_json::Value;
 
+/// Gives the words that a key takes.
+type Words = fn() -> Vec<PossibleValue>;
+
 /// A key of the configuration.
 #[derive(Debug)]
 pub struct Key {
@@ -20,10 +23,14 @@ pub struct Key {
     read: fn(&mut Config, &Raw, Range) -> Result<(), String>,
     /// Its value in a configuration; secrets are masked.
     pub show: fn(&Config) -> Value,
+    /// Whether two configurations agree on it.
+    pub is_same: fn(&Config, &Config) -> bool,
+    /// Takes the value of the second configuration into the first.
+    pub take: fn(&mut Config, &Config),
     /// What can be written for it; empty where the default says enough.
     pub choices: fn() -> String,
     /// The only words that it takes; none if others are right as well.
-    pub words: fn() -> Vec<PossibleValue>,
+    pub words: Words,
     /// The lowest and highest number, if it is one.
     pub range: Range,
     /// The flag that says the same, without dashes, and what its help calls the value.
@@ -51,8 +58,9 @@ impl Key {
         doc: &'static [&'static str],
         read: fn(&mut Config, &Raw, Range) -> Result<(), String>,
         show: fn(&Config) -> Value,
-        choices: fn() -> String,
-        words: fn() -> Vec<PossibleValue>,
+        is_same: fn(&Config, &Config) -> bool,
+        take: fn(&mut Config, &Config),
+        (choices, words): (fn() -> String, Words),
     ) -> Key {
         Key {
             section: names.0,
@@ -60,6 +68,8 @@ impl Key {
             doc,
             read,
             show,
+            is_same,
+            take,
             choices,
             words,
             range: ANY,

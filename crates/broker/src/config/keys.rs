@@ -92,8 +92,9 @@ macro_rules! keys {
                         Ok(())
                     },
                     |config| config.$section.$key.show(),
-                    <$type as Setting>::choices,
-                    <$type as Setting>::words,
+                    |one, two| one.$section.$key == two.$section.$key,
+                    |into, from| into.$section.$key.clone_from(&from.$section.$key),
+                    (<$type as Setting>::choices, <$type as Setting>::words),
                 )$( $(.$property($($argument),*))+ )?,
             )+ )+
         ];
@@ -166,7 +167,7 @@ keys! {
         /// disconnected.
         slow_subscriber_ms: u32 = 20_000 => range(100, 3_600_000);
         /// Seconds between two publications below $SYS; 0: none.
-        sys_interval_s: u32 = 10 => range(0, 86_400);
+        sys_interval_s: u32 = 10 => range(0, 86_400), restart();
     }
 
     /// HTTP, WebSocket, and MQTT over WebSocket.
@@ -283,7 +284,7 @@ keys! {
         /// for several at a time (io_uring; 0: not at all). It is the most that one message is
         /// delayed, and saves CPU time while the broker is neither idle nor saturated. A message
         /// after a silence never waits.
-        gather_us: u32 = 200 => flag("gather", "US"), range(0, 10_000), restart();
+        gather_us: u32 = net::Tuning::default().gather_us => flag("gather", "US"), range(0, 10_000), restart();
         /// Receive buffers of a shard (io_uring); a power of two.
         receive_buffers: u16 = 256 => range(1, 32_768), restart();
         /// Bytes of one receive buffer.

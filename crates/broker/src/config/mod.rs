@@ -8,12 +8,14 @@
 //! | `flags.rs` | the flags of keys |
 //! | `sources.rs`, `relations.rs` | who counts; what must fit together |
 //! | `problem.rs` | what is wrong, and where |
+//! | `difference.rs` | what a configuration that is read again changes |
 //! | `build.rs` | what shards and driver are told |
 //! | `commands.rs`, `example.rs` | `meshring config`, and the file that is shipped |
 
 mod build;
 pub mod choices;
 pub mod commands;
+mod difference;
 mod example;
 mod file;
 pub mod flags;
@@ -28,7 +30,9 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+pub use difference::Difference;
 #[cfg(test)]
 pub use keys::Config;
 pub use keys::{DATA, DATA_DEV};
+pub use problem::Problem;
 pub use sources::{Environment, Loaded, Sources};

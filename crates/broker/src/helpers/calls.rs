@@ -9,6 +9,7 @@ use super::{Call, Counts, addresses};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use shard::{Computed, Webhook};
 use std::io::{self, ErrorKind};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tracing::debug;
 use ureq::config::Config;
@@ -191,7 +192,8 @@ struct Paused {
 }
 
 /// Calls what is waiting, until nobody can send any more and nothing is left.
-pub(super) fn work(waiting: &Receiver<Call>, caller: &Caller, counts: &Counts) {
+pub(super) fn work(waiting: &Receiver<Call>, caller: &RwLock<Arc<Caller>>, counts: &Counts) {
+    let caller = || Arc::clone(&caller.read().unwrap_or_else(PoisonError::into_inner));
     let mut paused: Vec<Paused> = Vec::new();
     let mut is_open = true;
     while is_open || !paused.is_empty() {
@@ -202,7 +204,7 @@ pub(super) fn work(waiting: &Receiver<Call>, caller: &Caller, counts: &Counts) {
         {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let Paused { call, tries, .. } = paused.swap_remove(at);
-            paused.extend(try_once(call, tries, caller, counts));
+            paused.extend(try_once(call, tries, &caller(), counts));
             continue;
         }
         let received = match due {
@@ -210,7 +212,7 @@ pub(super) fn work(waiting: &Receiver<Call>, caller: &Caller, counts: &Counts) {
             Some(due) => waiting.recv_deadline(due),
         };
         match received {
-            Ok(call) => paused.extend(try_once(call, 0, caller, counts)),
+            Ok(call) => paused.extend(try_once(call, 0, &caller(), counts)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => is_open = false,
         }

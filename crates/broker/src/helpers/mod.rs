@@ -17,8 +17,8 @@ use calls::Caller;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use net::Helpers;
 use shard::{Compute, Computed, Task, Webhook};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::Builder;
 use tracing::info;
 use verify::Verified;
@@ -147,7 +147,11 @@ pub struct Pool {
     calls: Sender<Call>,
     call_bytes: Arc<AtomicUsize>,
     counts: Arc<Counts>,
+    caller: SharedCaller,
 }
+
+/// Who calls webhooks; replaced when the rules change.
+type SharedCaller = Arc<RwLock<Arc<Caller>>>;
 
 impl Pool {
     /// Starts the threads on these CPUs, none of which a shard has to itself if it can be helped.
@@ -167,7 +171,7 @@ impl Pool {
                 }
             })?;
         }
-        let caller = Arc::new(Caller::new(may_call_private));
+        let caller = Arc::new(RwLock::new(Arc::new(Caller::new(may_call_private))));
         for number in 0..CALL_THREADS {
             let waiting: Receiver<Call> = calls_waiting.clone();
             let (caller, counts) = (Arc::clone(&caller), Arc::clone(&counts));
@@ -180,7 +184,15 @@ impl Pool {
             calls,
             call_bytes: Arc::default(),
             counts,
+            caller,
         }))
+    }
+
+    /// From the next try of a webhook on, whether it may call private addresses. Connections that
+    /// were made under the other rule are not used again.
+    pub fn set_private(&self, may_call_private: bool) {
+        let caller = Arc::new(Caller::new(may_call_private));
+        *self.caller.write().unwrap_or_else(PoisonError::into_inner) = caller;
     }
 
     /// One shard's way to the helpers.

@@ -5,6 +5,7 @@ pub mod arguments;
 mod call;
 mod table;
 
+use crate::reload::words::words as reload_words;
 use arguments::{
     ClientFilterArguments, ClientsArguments, ClientsCommand, Desk, DrainArguments, DrainCommand,
     ExplainArguments, LogArguments, RetainedArguments, RetainedCommand, SlowArguments,
@@ -99,6 +100,8 @@ pub enum Command {
     Explain(ExplainArguments),
     /// `meshring log`
     Log(LogArguments),
+    /// `meshring reload`
+    Reload,
 }
 
 /// Carries out a command, and says what was wrong if it fails.
@@ -138,6 +141,13 @@ impl Operation {
             Command::Slow(arguments) => self.slow(arguments),
             Command::Drain(arguments) => self.drain(arguments.command.as_ref()),
             Command::Explain(arguments) => self.explain(arguments),
+            Command::Reload => {
+                let answer = self.broker.json(Method::POST, "/v1/reload", None)?;
+                match self.is_json {
+                    true => self.write(&answer),
+                    false => print(reload_words(&answer).as_bytes()),
+                }
+            }
             Command::Log(LogArguments { filter }) => {
                 let answer = match filter {
                     Some(filter) => {

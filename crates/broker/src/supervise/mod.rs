@@ -42,7 +42,6 @@ pub fn stopping(status: &str, within: Duration) {
 /// Does the work of a reload, with the service manager knowing of it: `systemctl reload` of a
 /// Type=notify-reload unit returns when it is done. The status afterwards is what `work` returns
 /// beside its result; none leaves it as it was.
-#[allow(dead_code, reason = "for whoever reloads")]
 pub fn while_reloading<T>(work: impl FnOnce() -> (T, Option<String>)) -> T {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),

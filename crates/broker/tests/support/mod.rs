@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+pub mod configured;
 pub mod kept;
 pub mod notify;
 pub mod raw;

@@ -1,0 +1,214 @@
+//! Reading the configuration again while the broker runs: by SIGHUP, `meshring reload`, or
+//! `POST /v1/reload`.
+//!
+//! Always: what was read is checked as a whole before anything changes, and with an error everything
+//! is as it was; connections that are still allowed stay. One thread does it, one reload after the
+//! other; at most [`WAITING_MAX`] wait.
+
+mod listeners;
+pub mod words;
+
+use crate::admin::console::Consoles;
+use crate::config::{Difference, Loaded, Problem, Sources};
+use crate::helpers::Pool;
+use crate::{cpus, logs, supervise};
+use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender, bounded};
+pub use listeners::Listeners;
+use serde_json::{Value, json};
+use shard::console::{Question, Settings};
+use std::sync::Arc;
+use std::thread::Builder;
+use tracing::{error, info, warn};
+
+/// Reloads that may wait for the one that is under way.
+const WAITING_MAX: usize = 16;
+
+/// What came of a reload.
+pub type Answer = Result<Outcome, Refusal>;
+
+/// Is given the answer; dropped unused if the broker ends before.
+type Reply = Box<dyn FnOnce(Answer) + Send>;
+
+/// Somebody wants a reload.
+pub struct Request {
+    /// By which way, for the log.
+    by: &'static str,
+    reply: Reply,
+}
+
+/// What a reload has come to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What is different now.
+    pub changed: Vec<Difference>,
+    /// What would be different after a restart.
+    pub needs_restart: Vec<Difference>,
+    /// How many keys are as they were.
+    pub unchanged: usize,
+    /// What may surprise.
+    pub warnings: Vec<Problem>,
+    /// Where clients can connect now: the kind and the address.
+    pub listeners: Vec<(&'static str, String)>,
+}
+
+/// Why nothing has changed.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// The configuration has errors.
+    Wrong(Vec<Problem>),
+    /// It cannot be put into force; says why.
+    Failed(String),
+    /// Too many reloads wait already.
+    Busy,
+}
+
+impl Outcome {
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let list = |differences: &[Difference]| -> Value {
+            differences.iter().map(Difference::to_json).collect()
+        };
+        let listener = |(kind, address): &(&str, String)| json!({"kind": kind, "address": address});
+        json!({
+            "changed": list(&self.changed),
+            "needs_restart": list(&self.needs_restart),
+            "unchanged": self.unchanged,
+            "warnings": self.warnings.iter().map(Problem::to_string).collect::<Vec<_>>(),
+            "listeners": self.listeners.iter().map(listener).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The way to ask for reloads, from any thread; those asked for before the broker is up are done
+/// when it is.
+#[derive(Clone)]
+pub struct Reloads(Sender<Request>);
+
+impl Reloads {
+    /// The asking end and the other one.
+    pub fn new() -> (Reloads, Receiver<Request>) {
+        let (sender, receiver) = bounded(WAITING_MAX);
+        (Reloads(sender), receiver)
+    }
+
+    /// Asks for one; `reply` is called on the thread that does it.
+    pub fn ask(&self, by: &'static str, reply: impl FnOnce(Answer) + Send + 'static) {
+        let reply = Box::new(reply);
+        if let Err(refused) = self.0.try_send(Request { by, reply }) {
+            (refused.into_inner().reply)(Err(Refusal::Busy));
+        }
+    }
+}
+
+/// Does reloads.
+pub struct Reloader {
+    /// Who says what the configuration is.
+    pub sources: Sources,
+    /// What counts now.
+    pub loaded: Loaded,
+    /// Where clients connect.
+    pub listeners: Listeners,
+    /// The way to the shards.
+    pub consoles: Arc<Consoles>,
+    /// Who calls webhooks.
+    pub helpers: Arc<Pool>,
+}
+
+impl Reloader {
+    /// Starts the thread, on these CPUs. It runs until the process ends.
+    pub fn start(mut self, requests: Receiver<Request>, spare: &[usize]) -> anyhow::Result<()> {
+        let spare = spare.to_vec();
+        let work = move || {
+            cpus::run_on(&spare);
+            for Request { by, reply } in requests {
+                info!(by, "reloading the configuration");
+                let answer = supervise::while_reloading(|| (self.reload(), None));
+                log(&answer);
+                reply(answer);
+            }
+        };
+        let thread = Builder::new().name("reload".to_owned()).spawn(work);
+        thread.map(drop).context("no thread for reloads")
+    }
+
+    fn reload(&mut self) -> Answer {
+        let read = self.sources.load().map_err(Refusal::Wrong)?;
+        let warnings = read.warnings.clone();
+        let merged = self.loaded.merge(read);
+        let plan = self.listeners.plan(&merged.loaded);
+        // What can fail comes first.
+        let opened = self.listeners.open(&plan).map_err(Refusal::Failed)?;
+        if !merged.changed.is_empty()
+            && let Err(unanswered) = self.tell_shards(&merged.loaded)
+        {
+            self.listeners.give_up(opened);
+            let text = format!("{unanswered}: shards may differ in their settings; try again");
+            return Err(Refusal::Failed(text));
+        }
+        self.listeners.settle(plan, opened);
+        let (old, new) = (&self.loaded.config, &merged.loaded.config);
+        if old.may_call_private() != new.may_call_private() {
+            self.helpers.set_private(new.may_call_private());
+        }
+        if old.general.log != new.general.log
+            && let Err(error) = logs::change(&new.general.log.0)
+        {
+            // The filter was read before, so this is for another reason.
+            warn!(
+                error = format!("{error:#}"),
+                "what is logged stays as it was"
+            );
+        }
+        self.loaded = merged.loaded;
+        Ok(Outcome {
+            changed: merged.changed,
+            needs_restart: merged.needs_restart,
+            unchanged: merged.unchanged,
+            warnings,
+            listeners: self.listeners.all(),
+        })
+    }
+
+    fn tell_shards(&self, loaded: &Loaded) -> Result<(), crate::admin::console::Unanswered> {
+        let config = &loaded.config;
+        let settings = Settings {
+            anonymous: config.anonymous(),
+            durability: config.durability(),
+            mesh: config.mesh(),
+            limits: config.limits(),
+        };
+        let question = || Question::Configure(Box::new(settings.clone()));
+        self.consoles.ask_all_and_wait(question).map(drop)
+    }
+}
+
+fn log(answer: &Answer) {
+    match answer {
+        Ok(outcome) => {
+            for Difference { key, old, new } in &outcome.changed {
+                info!(%key, %old, %new, "changed");
+            }
+            for Difference { key, old, new } in &outcome.needs_restart {
+                warn!(%key, %old, %new, "needs a restart to change");
+            }
+            for warning in &outcome.warnings {
+                warn!("{}", warning.to_string().trim_start_matches("warning: "));
+            }
+            info!(
+                changed = outcome.changed.len(),
+                needs_restart = outcome.needs_restart.len(),
+                unchanged = outcome.unchanged,
+                "reloaded"
+            );
+        }
+        Err(Refusal::Wrong(problems)) => {
+            for problem in problems {
+                error!("{problem}");
+            }
+            error!("not reloaded: everything is as it was");
+        }
+        Err(Refusal::Failed(why)) => error!(why, "not reloaded"),
+        Err(Refusal::Busy) => {}
+    }
+}
