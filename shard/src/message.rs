@@ -98,7 +98,7 @@ impl MessageView<'_> {
     }
 
     /// The same, with the time of its arrival.
-    fn to_message_of(&self, arrived: Time) -> Arc<Message> {
+    fn to_message_of(self, arrived: Time) -> Arc<Message> {
         let mut bytes =
             Vec::with_capacity(self.topic.len() + self.forwarded.len() + self.payload.len());
         bytes.extend_from_slice(self.topic.as_bytes());

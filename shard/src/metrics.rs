@@ -486,7 +486,7 @@ fn seconds(us: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::Span;
-    use std::collections::HashSet;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_histogram_is_cumulative_and_in_seconds() {
@@ -527,7 +527,7 @@ mod tests {
         let mut exposition = Exposition::default();
         exposition.counted(&Counters::default());
         let text = exposition.into_text();
-        let mut families = HashSet::new();
+        let mut families = BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, _) = rest.split_once(' ').unwrap();
