@@ -7,7 +7,7 @@ use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::import::{IMPORT_NOTES, ImportArguments};
 use crate::operate::arguments::{
     ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
-    Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments,
+    Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments, TopArguments,
 };
 use crate::reload::words::RELOAD_NOTES;
 use crate::upkeep::arguments::{
@@ -92,6 +92,9 @@ pub enum Command {
     /// List the clients for whom most is waiting
     #[command(after_long_help = OPERATE_NOTES)]
     Slow(Operate<SlowArguments>),
+    /// Watch a running broker: rates, latencies, shards, top talkers, slow consumers
+    #[command(after_long_help = OPERATE_NOTES)]
+    Top(Operate<TopArguments>),
     /// Take a running broker out of service gently
     #[command(after_long_help = OPERATE_NOTES)]
     Drain(Operate<DrainArguments>),

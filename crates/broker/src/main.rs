@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         Command::Retained(c) => return operate(&c.desk, &Operator::Retained(c.what)),
         Command::Shards(c) => return operate(&c.desk, &Operator::Shards),
         Command::Slow(c) => return operate(&c.desk, &Operator::Slow(c.what)),
+        Command::Top(c) => return operate::top::run(&c.desk, &c.what),
         Command::Drain(c) => return operate(&c.desk, &Operator::Drain(c.what)),
         Command::Explain(c) => return operate(&c.desk, &Operator::Explain(c.what)),
         Command::Reload(c) => return operate(&c.desk, &Operator::Reload),

@@ -21,3 +21,5 @@ mod listeners;
 #[path = "admin/metrics.rs"]
 mod metrics;
 mod support;
+#[path = "admin/top.rs"]
+mod top;

@@ -22,6 +22,7 @@ mod server;
 mod shards;
 mod slow;
 mod subscriptions;
+mod talkers;
 pub mod token;
 
 use crate::cpus;

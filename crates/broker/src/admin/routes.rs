@@ -3,7 +3,7 @@
 use super::answers::Failure;
 use super::{
     State, client, clients, drain, explain, log, metrics, reload, retained, shards, slow,
-    subscriptions,
+    subscriptions, talkers,
 };
 use axum::Router;
 use axum::extract::{Request, State as Shared};
@@ -46,6 +46,7 @@ fn for_operators() -> Router<Arc<State>> {
         .route("/v1/retained/{*topic}", get(retained::read))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/slow", get(slow::list))
+        .route("/v1/talkers", get(talkers::list))
         .route(
             "/v1/drain",
             get(drain::show).post(drain::begin).delete(drain::end),

@@ -174,6 +174,18 @@ pub struct SlowArguments {
     pub limit: u32,
 }
 
+/// `meshring top`
+#[derive(Args, Debug)]
+pub struct TopArguments {
+    /// Write what one interval has brought, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "S", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub interval: u32,
+}
+
 /// `meshring drain`
 #[derive(Args, Debug)]
 pub struct DrainArguments {

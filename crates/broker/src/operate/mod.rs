@@ -4,6 +4,7 @@
 pub mod arguments;
 mod call;
 mod table;
+pub mod top;
 
 use crate::reload::words::words as reload_words;
 use arguments::{
