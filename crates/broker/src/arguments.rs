@@ -5,6 +5,7 @@ use crate::config::flags::{Flags, log_flag};
 use crate::config::{Environment, Sources};
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::import::{IMPORT_NOTES, ImportArguments};
+use crate::logs::Format;
 use crate::operate::arguments::{
     ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
     Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments, TopArguments,
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// in the broker's configuration, and without those it is `info`
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
+    /// How lines are written on stderr
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto")]
+    pub log_format: Format,
     /// For the commands of the client, which also take it themselves.
     #[command(flatten)]
     pub connection: Connection,

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     }
     let Arguments {
         log,
+        log_format,
         connection,
         command,
     } = arguments;
@@ -57,8 +58,8 @@ fn main() -> ExitCode {
         _ => None,
     };
     let started = match &loaded {
-        Some(loaded) => logs::start_as(&loaded.config.general.log.0),
-        None => logs::start(log.as_deref()),
+        Some(loaded) => logs::start_as(&loaded.config.general.log.0, log_format),
+        None => logs::start(log.as_deref(), log_format),
     };
     if let Err(error) = started {
         eprintln!("meshring: {error:#}");

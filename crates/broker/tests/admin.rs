@@ -18,6 +18,8 @@ mod drain;
 mod explain;
 #[path = "admin/listeners.rs"]
 mod listeners;
+#[path = "admin/logs.rs"]
+mod logs;
 #[path = "admin/metrics.rs"]
 mod metrics;
 mod support;
