@@ -92,14 +92,19 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let result = server.join();
     admin.stopping();
     drop(watchdog);
-    if let Some(data) = &data {
+    tidy_up(data.as_deref(), &helpers);
+    result.context("stopped by a failure")?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Nobody is answered any more; says what helpers have done.
+fn tidy_up(data: Option<&Data>, helpers: &Pool) {
+    if let Some(data) = data {
         data.stop_control();
         admin::remove_socket(data.path());
     }
     helpers.log();
-    result.context("stopped by a failure")?;
-    info!("stopped");
-    Ok(())
 }
 
 /// Starts shards that keep nothing.
