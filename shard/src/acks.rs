@@ -154,6 +154,7 @@ impl Shard {
 
     /// A message is done with: the window has room for another.
     fn finish_in_flight(&mut self, session: SessionId, at: usize, effects: &mut Effects) {
+        self.trace_acknowledged(session, at);
         let now = self.now;
         let live = self.sessions.at_mut(session.index);
         if live.slow_since.is_some() {

@@ -5,6 +5,8 @@
 //! than its Receive Maximum unacknowledged. Bounded by `output_bytes_max`, `queue_messages_max`
 //! and `queue_bytes_max`.
 
+use crate::aliases::apply_alias;
+use crate::console::Fate;
 use crate::frame::GroupKey;
 use crate::message::{LazyMessage, MessageView, Publisher};
 use crate::outbound::{Delivery, InFlight, Kept, Step, SubscriptionIds};
@@ -223,10 +225,19 @@ impl Shard {
             return;
         }
         ticket.matched = true;
+        let (topic, sent_qos) = (lazy.view.topic, lazy.view.qos.min(target.options.qos));
+        self.trace_matched(target.session, topic, sent_qos, target.group);
+        let session = self.sessions.at_mut(target.session);
         let is_overtaking = session.reads.is_some() && lazy.view.retain && !target.is_retained;
         // It may have expired on its way here. [MQTT-3.3.2-5]
         if lazy.view.is_expired(self.now) {
             self.counters.dropped_expired += 1;
+            self.trace(
+                target.session,
+                topic,
+                sent_qos,
+                Fate::Dropped("it has expired"),
+            );
             return;
         }
         let ids = if target.ids == [0] {
@@ -254,12 +265,17 @@ impl Shard {
         if key.is_some() && self.durable.is_stalled && may_refuse {
             self.counters.refused_store += 1;
             ticket.is_refused = true;
+            let step = Fate::Dropped("the store cannot write");
+            self.trace(target.session, topic, qos, step);
             return;
         }
         let Some(connection) = session.connection else {
             if qos > QoS::AtMostOnce {
                 let delivery = delivery(qos, retain, ids, target.group);
                 self.enqueue(target.session, lazy, delivery, once, ticket, effects);
+            } else {
+                let step = Fate::Dropped("QoS 0, and the client is not connected");
+                self.trace(target.session, topic, qos, step);
             }
             return;
         };
@@ -268,6 +284,8 @@ impl Shard {
             let is_full = effects.pending_bytes(connection) > self.config.limits.output_bytes_max;
             if is_full && !target.is_retained {
                 self.counters.dropped_slow += 1;
+                let step = Fate::Dropped("QoS 0, and the client's output is full");
+                self.trace(target.session, topic, qos, step);
             } else {
                 let shape = Shape {
                     qos,
@@ -535,6 +553,27 @@ impl Shard {
         ids: &[u32],
         effects: &mut Effects,
     ) -> Put {
+        let put = self.put_untraced(id, view, shape, ids, effects);
+        if self.is_traced()
+            && let Some(session) = self.connection(id).and_then(|c| c.session())
+        {
+            let step = match put {
+                Put::Sent => Fate::Delivered,
+                Put::TooLarge => Fate::Dropped("it is larger than the client takes"),
+            };
+            self.trace(session.index, view.topic, shape.qos, step);
+        }
+        put
+    }
+
+    fn put_untraced(
+        &mut self,
+        id: ConnectionId,
+        view: &MessageView<'_>,
+        shape: Shape,
+        ids: &[u32],
+        effects: &mut Effects,
+    ) -> Put {
         let connection = self.connections[id.index as usize].as_mut();
         let connection = connection.expect("a session's connection is alive");
         let expiry_s = view
@@ -640,36 +679,4 @@ pub(crate) fn is_own(
             shard: me,
             session: own,
         })
-}
-
-/// Gives a topic an alias, or uses the one it has. An alias is remembered only if the packet that
-/// introduces it can be sent: returns false if it would be too large.
-fn apply_alias(
-    connection: &mut crate::connection::Connection,
-    special: &mut Outgoing<'_>,
-    room: usize,
-) -> bool {
-    let fixed = special.payload.len() + special.forwarded.len() + special.topic.len() + 64;
-    let Some(out) = connection
-        .extra
-        .as_mut()
-        .and_then(|extra| extra.aliases_out.as_mut())
-    else {
-        return true;
-    };
-    if let Some(alias) = out.aliases.get(special.topic) {
-        special.topic_alias = Some(*alias);
-        special.topic = "";
-        return true;
-    }
-    // An upper bound of the packet's length: near the client's limit no alias is introduced, so
-    // that a packet that is dropped never took one with it.
-    if (out.aliases.len() as u16) < out.maximum
-        && fixed + 5 * special.subscription_ids.len() <= room
-    {
-        let alias = out.aliases.len() as u16 + 1;
-        out.aliases.insert(special.topic.into(), alias);
-        special.topic_alias = Some(alias);
-    }
-    true
 }

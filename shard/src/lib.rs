@@ -4,6 +4,7 @@
 pub mod limits;
 
 mod acks;
+mod aliases;
 mod change;
 mod clients;
 mod compact_map;

@@ -3,7 +3,7 @@
 //! Always: a QoS 1 or 2 message is acknowledged when every shard that has subscribers to it holds
 //! it, and not before.
 
-use crate::connection::Connection;
+use crate::aliases::resolve_alias;
 use crate::mesh::mqtt::Right;
 use crate::message::{LazyMessage, MessageView, Publisher};
 use crate::pending::{Origin, Outcome, Ticket};
@@ -61,6 +61,7 @@ impl Shard {
             return;
         };
         self.talkers.note(session, publish.payload.len(), self.now);
+        self.trace_received(session, publish);
         if let Err(error) = self.check_publish(publish) {
             return self.fail(id, error, effects);
         }
@@ -289,6 +290,7 @@ impl Shard {
         reason: ReasonCode,
         effects: &mut Effects,
     ) {
+        self.trace_refused(session, publish, reason);
         let Some(packet_id) = publish.packet_id else {
             return;
         };
@@ -661,39 +663,4 @@ struct Receipt {
     batch: u64,
     /// The session's count of QoS 2 messages; 0 if it is not kept.
     ordinal: u64,
-}
-
-/// Applies a topic alias (3.3.2.3.4): remembers it when the topic comes along, or takes the topic
-/// that it stands for out of the table. Returns the topic if `topic` is not it.
-fn resolve_alias(
-    connection: &mut Connection,
-    topic: &str,
-    alias: Option<u16>,
-    maximum: u16,
-) -> Result<Option<Box<str>>, DecodeError> {
-    let invalid = |detail| DecodeError {
-        reason: ReasonCode::TopicAliasInvalid,
-        detail,
-    };
-    let Some(alias) = alias else { return Ok(None) };
-    if alias == 0 || alias > maximum {
-        // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-        return Err(invalid("topic alias is 0 or above our maximum"));
-    }
-    let aliases = &mut connection.extra_mut().aliases_in;
-    let at = alias as usize - 1;
-    if at >= aliases.len() {
-        aliases.resize_with(at + 1, || None);
-    }
-    let known = aliases[at].take();
-    if topic.is_empty() {
-        return known
-            .map(Some)
-            .ok_or_else(|| invalid("topic alias is not known"));
-    }
-    // Kept as it is when it stands for this topic already.
-    let is_same = known.as_deref() == Some(topic);
-    Ok(Some(
-        known.filter(|_| is_same).unwrap_or_else(|| topic.into()),
-    ))
 }

@@ -5,6 +5,7 @@
 //! `queue_messages_max` and `queue_bytes_max`, and in memory, for sessions that are kept, by
 //! `queue_memory_messages` and `queue_memory_bytes`.
 
+use crate::console::Fate;
 use crate::limits::QueuePolicy;
 use crate::message::LazyMessage;
 use crate::outbound::{Delivery, Kept, Outbound, Queued};
@@ -105,8 +106,11 @@ impl Shard {
         }
         let message = lazy.share();
         if !self.make_room(index, message.bytes(), ticket) {
+            let step = Fate::Dropped("the client's queue is full");
+            self.trace(index, lazy.view.topic, delivery.qos, step);
             return;
         }
+        self.trace(index, lazy.view.topic, delivery.qos, Fate::Queued);
         self.counters.stored_messages += 1;
         self.counters.stored_bytes += message.bytes() as u64;
         let session = self.sessions.at_mut(index);

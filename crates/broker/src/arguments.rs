@@ -9,6 +9,7 @@ use crate::logs::Format;
 use crate::operate::arguments::{
     ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
     Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments, TopArguments,
+    TraceArguments,
 };
 use crate::reload::words::RELOAD_NOTES;
 use crate::upkeep::arguments::{
@@ -102,6 +103,9 @@ pub enum Command {
     /// Take a running broker out of service gently
     #[command(after_long_help = OPERATE_NOTES)]
     Drain(Operate<DrainArguments>),
+    /// Show live what happens to one client's or one topic's packets
+    #[command(after_long_help = OPERATE_NOTES)]
+    Trace(Operate<TraceArguments>),
     /// Say why a message would or would not arrive
     #[command(after_long_help = OPERATE_NOTES)]
     Explain(Operate<ExplainArguments>),

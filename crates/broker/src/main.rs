@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         Command::Drain(c) => return operate(&c.desk, &Operator::Drain(c.what)),
         Command::Explain(c) => return operate(&c.desk, &Operator::Explain(c.what)),
         Command::Reload(c) => return operate(&c.desk, &Operator::Reload),
+        Command::Trace(c) => return operate(&c.desk, &Operator::Trace(c.what)),
         Command::LogLevel(c) => return operate(&c.desk, &Operator::Log(c.what)),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {

@@ -25,3 +25,5 @@ mod metrics;
 mod support;
 #[path = "admin/top.rs"]
 mod top;
+#[path = "admin/trace.rs"]
+mod trace;

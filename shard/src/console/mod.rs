@@ -15,16 +15,19 @@ mod explain;
 mod overview;
 mod retained;
 mod subscriptions;
+mod trace;
 
 pub use client::{ClientDetail, Removal};
 pub use clients::{ClientConnection, ClientFilter, ClientRow};
 pub use configure::Settings;
 pub use drain::{Draining, Shed};
 pub use explain::{GroupView, Leave, PublisherView, SubscriberView};
-pub use mqtt_v5_codec::{QoS, Version};
+pub use mqtt_v5_codec::{QoS, ReasonCode, Version};
 pub use overview::{DriverCounts, Overview};
 pub use retained::{RetainedMessage, RetainedRow};
 pub use subscriptions::{Place, SubscriptionFilter, SubscriptionRow};
+pub(crate) use trace::Traces;
+pub use trace::{Fate, Subject, TRACED_MAX, TRACES_MAX, Traced, Trail};
 
 use crate::shard::Shard;
 use crate::{Effect, Effects, Talkers};
@@ -128,6 +131,23 @@ pub enum Question {
         /// Its topic filter.
         filter: Box<str>,
     },
+    /// Begins to note what happens to packets. [`Report::Done`] or [`Report::TooManyTraces`]
+    BeginTrace {
+        /// The trace's name, chosen by whoever asks and used once.
+        number: u64,
+        /// Whose packets.
+        subject: Subject,
+    },
+    /// What has been noted since the last time. [`Report::Trail`]
+    ReadTrace {
+        /// Which trace.
+        number: u64,
+    },
+    /// Ends a trace, if it has not ended. [`Report::Done`]
+    EndTrace {
+        /// Which trace.
+        number: u64,
+    },
     /// Closes connections of clients while new ones are turned away. [`Report::Shed`]
     Shed {
         /// So many at most; no more than [`ROWS_MAX`].
@@ -169,6 +189,10 @@ pub enum Report {
     Subscriber(Option<Box<SubscriberView>>),
     /// To [`Question::ExplainGroup`]; `None` if it does not live here.
     Group(Option<GroupView>),
+    /// To [`Question::ReadTrace`]; `None` if the trace has ended.
+    Trail(Option<Trail>),
+    /// As many traces as allowed are under way.
+    TooManyTraces,
     /// To [`Question::Shed`].
     Shed(Shed),
     /// It is done.
@@ -198,6 +222,8 @@ pub(crate) struct Desk {
     pub(crate) draining: Option<Draining>,
     /// The connection at which closing goes on.
     shed_at: u32,
+    /// What is looked at live.
+    pub(crate) traces: Traces,
     /// Answers that wait for a commit, with its number. As many as there are questions under way,
     /// which whoever asks bounds.
     held: VecDeque<(u64, u64, Report)>,
@@ -294,6 +320,16 @@ impl Shard {
             ),
             Question::ExplainGroup { share, filter } => {
                 Report::Group(self.view_group(&share, &filter))
+            }
+            Question::BeginTrace { number, subject } => {
+                self.desk.traces.begin(number, subject, self.now)
+            }
+            Question::ReadTrace { number } => {
+                Report::Trail(self.desk.traces.read(number, self.now))
+            }
+            Question::EndTrace { number } => {
+                self.desk.traces.end(number);
+                Report::Done
             }
             Question::Shed { limit } => Report::Shed(self.shed(limit, effects)),
             Question::Talkers => Report::Talkers(self.heaviest()),

@@ -12,3 +12,4 @@ mod numbers;
 mod overview;
 mod retained;
 mod subscriptions;
+mod trace;

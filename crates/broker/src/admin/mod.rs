@@ -24,6 +24,7 @@ mod slow;
 mod subscriptions;
 mod talkers;
 pub mod token;
+mod trace;
 
 use crate::cpus;
 use crate::helpers::Pool;

@@ -3,7 +3,7 @@
 use super::answers::Failure;
 use super::{
     State, client, clients, drain, explain, log, metrics, reload, retained, shards, slow,
-    subscriptions, talkers,
+    subscriptions, talkers, trace,
 };
 use axum::Router;
 use axum::extract::{Request, State as Shared};
@@ -45,6 +45,7 @@ fn for_operators() -> Router<Arc<State>> {
         .route("/v1/retained", get(retained::list).delete(retained::delete))
         .route("/v1/retained/{*topic}", get(retained::read))
         .route("/v1/explain", get(explain::explain))
+        .route("/v1/trace", get(trace::trace))
         .route("/v1/slow", get(slow::list))
         .route("/v1/talkers", get(talkers::list))
         .route(

@@ -241,3 +241,15 @@ pub struct ExplainArguments {
     #[arg(long, value_name = "N")]
     pub bytes: Option<u64>,
 }
+
+/// `meshring trace`
+#[derive(Args, Debug)]
+#[group(id = "subject", required = true, multiple = false)]
+pub struct TraceArguments {
+    /// What this client sends and is sent
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// What is published to topics that match this filter
+    #[arg(long, value_name = "FILTER")]
+    pub topic: Option<String>,
+}

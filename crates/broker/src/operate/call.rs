@@ -79,6 +79,39 @@ impl Broker {
         })
     }
 
+    /// A request whose answer is lines of JSON without an end; each object is given away as it
+    /// comes.
+    pub fn follow(
+        &self,
+        target: &str,
+        mut give: impl FnMut(Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.runtime.block_on(async {
+            let response = self.send(Method::GET, target, None).await?;
+            if !response.status().is_success() {
+                return read(response).await.map(|_| ());
+            }
+            let mut body = response.into_body();
+            let mut rest: Vec<u8> = Vec::new();
+            while let Some(frame) = in_time_option(body.frame()).await? {
+                let frame = frame.map_err(|error| Failure::Unreachable(error.to_string()))?;
+                rest.extend_from_slice(&frame.into_data().unwrap_or_default());
+                while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    if let Ok(value @ Value::Object(_)) = serde_json::from_slice(&line) {
+                        give(value)?;
+                    }
+                }
+                if rest.len() > ANSWER_BYTES_MAX {
+                    return Err(Failure::Nonsense("a line is too long".to_owned()));
+                }
+            }
+            Err(Failure::Unreachable(
+                "the broker has ended the stream".to_owned(),
+            ))
+        })
+    }
+
     async fn send(
         &self,
         method: Method,

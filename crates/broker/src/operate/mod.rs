@@ -10,6 +10,7 @@ use crate::reload::words::words as reload_words;
 use arguments::{
     ClientFilterArguments, ClientsArguments, ClientsCommand, Desk, DrainArguments, DrainCommand,
     ExplainArguments, LogArguments, RetainedArguments, RetainedCommand, SlowArguments,
+    TraceArguments,
 };
 use call::{Broker, quoted, with_query};
 use cli::Failure;
@@ -99,6 +100,8 @@ pub enum Command {
     Drain(DrainArguments),
     /// `meshring explain`
     Explain(ExplainArguments),
+    /// `meshring trace`
+    Trace(TraceArguments),
     /// `meshring log`
     Log(LogArguments),
     /// `meshring reload`
@@ -149,6 +152,7 @@ impl Operation {
                     false => print(reload_words(&answer).as_bytes()),
                 }
             }
+            Command::Trace(arguments) => self.trace(arguments),
             Command::Log(LogArguments { filter }) => {
                 let answer = match filter {
                     Some(filter) => {
@@ -220,6 +224,22 @@ impl Operation {
             eprintln!("meshring: there are more sessions than were looked at");
         }
         self.write_rows(&mut Table::new(SLOW), &answer["slow"])
+    }
+
+    /// Writes what happens until nobody reads it or the broker ends.
+    fn trace(&self, arguments: &TraceArguments) -> Result<(), Failure> {
+        let query = [
+            ("client", arguments.client.clone()),
+            ("topic", arguments.topic.clone()),
+        ];
+        self.broker
+            .follow(&with_query("/v1/trace", &query), |step| {
+                let line = match self.is_json {
+                    true => step.to_string(),
+                    false => in_words(&step),
+                };
+                print(format!("{line}\n").as_bytes())
+            })
     }
 
     fn explain(&self, arguments: &ExplainArguments) -> Result<(), Failure> {
@@ -320,6 +340,33 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
             ErrorKind::BrokenPipe => Failure::NobodyReads,
             _ => Failure::Output(error),
         })
+}
+
+/// A step of a trace, as a line for people.
+fn in_words(step: &Value) -> String {
+    if let Some(count) = step["left_out"].as_u64() {
+        return format!("({count} steps were left out)");
+    }
+    let text = |name: &str| table::printable(step[name].as_str().unwrap_or("-"));
+    let mut line = format!(
+        "{} {} {:12} {} QoS {}",
+        text("at"),
+        text("client"),
+        text("what"),
+        text("topic"),
+        step["qos"]
+    );
+    if let Some(bytes) = step["payload_bytes"].as_u64() {
+        line.push_str(&format!(", {bytes} bytes"));
+    }
+    if let Some(filters) = step["filters"].as_array() {
+        let filters: Vec<&str> = filters.iter().filter_map(Value::as_str).collect();
+        line.push_str(&format!(", by {}", table::printable(&filters.join(" "))));
+    }
+    if step["reason"].is_string() {
+        line.push_str(&format!(": {}", text("reason")));
+    }
+    line
 }
 
 fn path_of(kind: &str, name: &str) -> String {
