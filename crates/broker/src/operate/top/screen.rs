@@ -218,7 +218,7 @@ fn talkers(frame: &mut Frame<'_>, area: Rect, figures: &Value) {
     table(
         frame,
         area,
-        &["client", "messages /s", "bytes /s", "shard"],
+        &["client", "msgs /s", "bytes /s", "shard"],
         36,
         rows,
     );
