@@ -38,6 +38,8 @@ pub struct MeshConfig {
     pub is_private_by_default: bool,
     /// Whether MQTT clients may use topics that belong to no device.
     pub has_free_topics: bool,
+    /// Who may read GET /metrics, which asks for no credentials.
+    pub metrics: Anonymous,
     /// How results are written where the two families of clients differ.
     pub dialect: Dialect,
     /// Requests that one device may make in a window.
@@ -71,6 +73,7 @@ impl Default for MeshConfig {
             is_registration_open: true,
             is_private_by_default: false,
             has_free_topics: true,
+            metrics: Anonymous::Loopback,
             dialect: Dialect::Freshblu,
             rate_limit: 1_200,
             rate_window_s: 60,

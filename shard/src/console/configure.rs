@@ -84,8 +84,13 @@ impl Shard {
 
     /// Whether a client without credentials may be at this connection.
     pub(crate) fn may_be_anonymous(&self, id: ConnectionId) -> bool {
+        self.is_among(self.config.anonymous, id)
+    }
+
+    /// Whether who is at this connection is among those.
+    pub(crate) fn is_among(&self, those: Anonymous, id: ConnectionId) -> bool {
         let peer = self.connection(id).map(|connection| connection.peer);
-        match self.config.anonymous {
+        match those {
             Anonymous::Allow => true,
             Anonymous::Loopback => peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
             Anonymous::Deny => false,

@@ -19,7 +19,7 @@ use super::requests::{Plan, Request};
 use super::routes::{self, Endpoint, Found};
 use crate::connection::{Stage, WebSocket};
 use crate::shard::{Shard, pause};
-use crate::{ConnectionId, Dialect, Effects, Listener};
+use crate::{Anonymous, ConnectionId, Dialect, Effects, Listener};
 use http::{Body, BodyReader, BodyStream, Head, Response, Upgrade};
 use meshblu::Refusal;
 
@@ -27,6 +27,8 @@ use meshblu::Refusal;
 const PIPELINE_BYTES_MAX: usize = 64 * 1_024;
 /// What a body may be larger than the message in it: names, addressees, spaces.
 const ENVELOPE_BYTES: usize = 64 * 1_024;
+/// Headers by which a proxy says that it is one.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 /// Subprotocols of MQTT over WebSocket. [MQTT-6.0.0-3]
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
@@ -144,7 +146,8 @@ impl Shard {
         if head.method == "OPTIONS" {
             return self.answer_options(id, head, effects);
         }
-        let request = Request::read(head, self.dialect_of(id));
+        let request = Request::read(head, self.dialect_of(id))
+            .and_then(|request| self.check_metrics(id, head, request));
         let body_bytes_max = self.config.mesh.message_bytes_max + ENVELOPE_BYTES;
         let reader = match BodyReader::new(head.body(), body_bytes_max) {
             Ok(reader) => reader,
@@ -177,6 +180,29 @@ impl Shard {
         exchange.deadline = deadline;
         exchange.at = At::Body(Box::new(waiting));
         true
+    }
+
+    /// What is counted is shown to those alone who may see it.
+    fn check_metrics(
+        &self,
+        id: ConnectionId,
+        head: &Head<'_>,
+        request: Request,
+    ) -> Result<Request, Answer> {
+        if request.route.endpoint != Endpoint::Metrics {
+            return Ok(request);
+        }
+        let those = self.config.mesh.metrics;
+        // What a proxy on this machine passes on comes from somewhere else.
+        let is_forwarded =
+            those != Anonymous::Allow && FORWARDED.iter().any(|name| head.header(name).is_some());
+        match !is_forwarded && self.is_among(those, id) {
+            true => Ok(request),
+            false => Err(Answer::error(
+                403,
+                "metrics are not shown to this address; see the setting http.metrics",
+            )),
+        }
     }
 
     /// A request is whole.

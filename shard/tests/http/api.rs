@@ -2,6 +2,7 @@
 
 use super::{Http, nobody};
 use crate::support::World;
+use shard::Anonymous;
 
 #[test]
 fn credentials_come_in_many_headers() {
@@ -221,4 +222,32 @@ fn counters_of_all_shards_are_added_up() {
     assert!(has_line("meshring_devices 6"), "{}", answer.text());
     let media = answer.header("content-type").unwrap();
     assert!(media.starts_with("text/plain"), "{media}");
+}
+
+#[test]
+fn counters_are_shown_to_whom_the_operator_says() {
+    let ask = |metrics, lines: &str| {
+        let world = World::with(1, |config| config.mesh.metrics = metrics);
+        Http::new(&world)
+            .request("GET", "/metrics", lines, "")
+            .status
+    };
+    // The client of this test is on loopback.
+    let forwarded = "X-Forwarded-For: 203.0.113.7\r\n";
+    assert_eq!(ask(Anonymous::Loopback, ""), 200);
+    assert_eq!(ask(Anonymous::Loopback, forwarded), 403);
+    assert_eq!(ask(Anonymous::Loopback, "Via: 1.1 proxy\r\n"), 403);
+    assert_eq!(ask(Anonymous::Deny, ""), 403);
+    assert_eq!(ask(Anonymous::Allow, forwarded), 200);
+    let world = World::with(1, |config| config.mesh.metrics = Anonymous::Deny);
+    let refused = Http::new(&world).request("GET", "/metrics", "", "");
+    assert!(
+        refused.text().contains("http.metrics"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(
+        Http::new(&world).request("GET", "/status", "", "").status,
+        200
+    );
 }

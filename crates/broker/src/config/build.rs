@@ -17,6 +17,16 @@ use storage::Pepper;
 /// What FreshBlu's own documents set its pepper to.
 const FRESHBLU_PEPPER: &[u8] = b"change-me-in-production";
 
+impl From<AnonymousClients> for Anonymous {
+    fn from(those: AnonymousClients) -> Anonymous {
+        match those {
+            AnonymousClients::Allow => Anonymous::Allow,
+            AnonymousClients::Loopback => Anonymous::Loopback,
+            AnonymousClients::Deny => Anonymous::Deny,
+        }
+    }
+}
+
 impl From<DialectName> for Dialect {
     fn from(name: DialectName) -> Dialect {
         match name {
@@ -89,11 +99,7 @@ impl Config {
 
     /// Who needs no credentials.
     pub fn anonymous(&self) -> Anonymous {
-        match self.mqtt.allow_anonymous {
-            AnonymousClients::Allow => Anonymous::Allow,
-            AnonymousClients::Loopback => Anonymous::Loopback,
-            AnonymousClients::Deny => Anonymous::Deny,
-        }
+        self.mqtt.allow_anonymous.into()
     }
 
     /// Whether webhooks may call private addresses.
@@ -108,6 +114,7 @@ impl Config {
             is_registration_open: devices.open_registration,
             is_private_by_default: devices.default_whitelists == DefaultWhitelists::Private,
             has_free_topics: self.mqtt.free_topics == Permission::Allow,
+            metrics: self.http.metrics.into(),
             dialect: self.http.dialect.into(),
             rate_limit: devices.rate_limit,
             rate_window_s: devices.rate_window_s,

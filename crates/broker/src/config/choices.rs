@@ -43,7 +43,7 @@ pub enum Permission {
     Deny,
 }
 
-/// Who may be a client without credentials.
+/// Who needs no credentials: as an MQTT client, or to read what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AnonymousClients {
     /// Everybody

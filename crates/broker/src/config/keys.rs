@@ -179,6 +179,10 @@ keys! {
         /// How results are written where clients of FreshBlu and of Meshblu expect something else.
         dialect: DialectName = DialectName::Freshblu
             => flag("dialect", "NAME"), or(&["MESHRING_DIALECT"]);
+        /// Who may read GET /metrics here, where nobody is asked for credentials. Whoever comes
+        /// through a proxy that says so is not of this machine. The admin listener shows it, and
+        /// more, in any case.
+        metrics: AnonymousClients = AnonymousClients::Loopback => flag("http-metrics", "WHO");
         /// What GET /publickey answers; nothing if it is empty.
         public_key: String = String::new()
             => flag("public-key", "TEXT"), or(&["MESHRING_PUBLIC_KEY", "FRESHBLU_PUBLIC_KEY"]);

@@ -16,7 +16,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use screen::Pane;
 use serde_json::Value;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{ErrorKind, IsTerminal, Write, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -145,7 +145,9 @@ fn page(figures: &Value) -> String {
 /// Draws until a key or a signal ends it.
 fn show(watched: &Receiver<Result<Value, Failure>>) -> Result<(), Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+    // Not SIGHUP: it ends the process at once. The terminal is gone then, and crossterm would read
+    // its end for ever.
+    for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&is_over))
             .map_err(|error| Failure::Nonsense(format!("cannot watch for signals: {error}")))?;
     }
