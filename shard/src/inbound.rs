@@ -9,6 +9,10 @@ use crate::numbering::Numbering;
 use mqtt_v5_codec::{PacketId, QoS, ReasonCode};
 use std::collections::VecDeque;
 
+/// QoS 2 identifiers of one session that are between PUBLISH and PUBREL, whatever connections they
+/// came by, unless Receive Maximum is larger: each connection may add as many as that.
+const RECEIVED_MAX: usize = 4_096;
+
 /// An acknowledgement that is owed.
 #[derive(Clone, Copy, Debug)]
 pub struct Owed {
@@ -66,6 +70,11 @@ impl Inbound {
             .iter()
             .filter(|owed| owed.qos == QoS::AtLeastOnce && !owed.is_void);
         first.count() + self.received.len() - self.received_before
+    }
+
+    /// Whether one more PUBLISH is more than this Receive Maximum allows, or more than is remembered.
+    pub fn is_full(&self, maximum: usize) -> bool {
+        self.unacknowledged() >= maximum || self.received.len() >= maximum.max(RECEIVED_MAX)
     }
 
     /// Acknowledgements owed.
@@ -250,6 +259,26 @@ mod tests {
         assert_eq!(inbound.unacknowledged(), 1);
         assert!(inbound.release(id(3)) && inbound.release(id(4)));
         assert_eq!(inbound.unacknowledged(), 0);
+    }
+
+    #[test]
+    fn what_connections_leave_behind_is_bounded() {
+        let mut inbound = Inbound::default();
+        let mut ids = (1..=u16::MAX).filter_map(PacketId::new);
+        for _ in 0..RECEIVED_MAX / 1_024 {
+            (0..1_024).for_each(|_| {
+                assert!(!inbound.is_full(1_024));
+                inbound.remember(ids.next().unwrap());
+            });
+            assert!(inbound.is_full(1_024));
+            inbound.on_disconnect();
+        }
+        // Nothing of this connection, and yet there is no room.
+        assert_eq!(inbound.unacknowledged(), 0);
+        assert!(inbound.is_full(1_024));
+        assert!(!inbound.is_full(65_535));
+        assert!(inbound.release(PacketId::new(1).unwrap()));
+        assert!(!inbound.is_full(1_024));
     }
 
     #[test]

@@ -341,14 +341,9 @@ impl Shard {
         };
         let to = (from + STEPS_PER_TICK).min(self.connections.len());
         for index in from..to {
-            let Some(connection) = &self.connections[index] else {
+            let Some((id, session)) = self.connection_at(index) else {
                 continue;
             };
-            let id = ConnectionId {
-                index: index as u32,
-                generation: connection.generation,
-            };
-            let session = connection.session();
             if let Some(session) = session {
                 // That of a session which is kept waits for the restart, and is published then
                 // unless its client comes back in time; others are dropped. [MQTT-3.1.2-10]

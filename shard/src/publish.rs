@@ -179,7 +179,7 @@ impl Shard {
         is_v5
             && inbound
                 .as_ref()
-                .is_some_and(|inbound| inbound.unacknowledged() >= maximum)
+                .is_some_and(|inbound| inbound.is_full(maximum))
     }
 
     fn route_publish(

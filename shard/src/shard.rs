@@ -328,6 +328,16 @@ impl Shard {
         (connection.generation == id.generation).then_some(connection)
     }
 
+    /// The connection at this place, if there is one: its id, and its session if it has one.
+    pub(crate) fn connection_at(&self, index: usize) -> Option<(ConnectionId, Option<SessionId>)> {
+        let connection = self.connections[index].as_ref()?;
+        let id = ConnectionId {
+            index: index as u32,
+            generation: connection.generation,
+        };
+        Some((id, connection.session()))
+    }
+
     /// Forgets a connection; its session is the caller's to detach.
     pub(crate) fn remove_connection(
         &mut self,

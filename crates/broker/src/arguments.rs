@@ -136,7 +136,8 @@ What is kept:
   --durability commit    A client has its acknowledgement after what it
                          promises is on disk. The default.
   --durability interval  Acknowledged means in memory; on disk within
-                         --durability-interval. A crash of the broker or of
+                         --durability-interval, but QoS 2: its packets wait
+                         for the disk here, too. A crash of the broker or of
                          the machine may take that much.
   --durability memory    Nothing is written.
   --durability-prefix    Makes a difference for some topics. Where several

@@ -104,14 +104,9 @@ impl Shard {
         };
         let to = (from + STEPS_PER_TICK).min(self.connections.len());
         for index in from..to {
-            let Some(connection) = &self.connections[index] else {
+            let Some((id, session)) = self.connection_at(index) else {
                 continue;
             };
-            let id = ConnectionId {
-                index: index as u32,
-                generation: connection.generation,
-            };
-            let session = connection.session();
             let is_anonymous =
                 session.is_some_and(|session| self.sessions.at(session.index).device.is_none());
             if is_anonymous && !self.may_be_anonymous(id) {

@@ -10,6 +10,9 @@ use crate::shard::Shard;
 use crate::{ConnectionId, Effects};
 use mqtt_v5_codec::ReasonCode;
 
+/// What clients are told.
+const WHY: &str = "this server is being taken out of service";
+
 /// New clients are turned away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draining {
@@ -30,16 +33,11 @@ impl Shard {
     /// Why a new client is turned away, if it is.
     pub(crate) fn turns_away(&self) -> Option<(ReasonCode, &'static str)> {
         let draining = self.desk.draining.as_ref()?;
-        Some(match draining.server {
-            Some(_) => (
-                ReasonCode::UseAnotherServer,
-                "this server is being taken out of service",
-            ),
-            None => (
-                ReasonCode::ServerUnavailable,
-                "this server is being taken out of service",
-            ),
-        })
+        let reason = match draining.server {
+            Some(_) => ReasonCode::UseAnotherServer,
+            None => ReasonCode::ServerUnavailable,
+        };
+        Some((reason, WHY))
     }
 
     /// What goes along with a reason code that says to use another server.
@@ -81,12 +79,7 @@ impl Shard {
             }
             let generation = connection.generation;
             let id = ConnectionId { index, generation };
-            self.disconnect(
-                id,
-                reason,
-                "this server is being taken out of service",
-                effects,
-            );
+            self.disconnect(id, reason, WHY, effects);
             closed += 1;
         }
         Shed {

@@ -4,13 +4,15 @@
 use crate::serve::secret;
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "admin.token";
+/// What it is called until it is whole.
+const FILE_NEW: &str = "admin.token.new";
 /// Characters of the shortest token that is accepted.
 const LENGTH_MIN: usize = 16;
 /// Bytes read of a token's file at most.
@@ -44,30 +46,38 @@ impl Token {
     /// The token in a data directory, drawn if there is none.
     pub fn of_directory(directory: &Path) -> anyhow::Result<Token> {
         let path = directory.join(FILE);
-        let opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        match opened {
-            Ok(mut file) => {
-                let digits: String = secret()?.iter().map(|byte| format!("{byte:02x}")).collect();
-                file.write_all(format!("{digits}\n").as_bytes())
-                    .and_then(|()| file.sync_all())
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-                Ok(Token::new(&digits))
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Token::read(&path),
-            Err(error) => Err(error).with_context(|| format!("cannot make {}", path.display())),
+        if path.exists() {
+            return Token::read(&path);
         }
+        let digits: String = secret()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        write(directory, &digits).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Token::new(&digits))
     }
 }
 
+/// Writes the token's file: a crash leaves all of it or nothing. This process has locked the
+/// directory.
+fn write(directory: &Path, digits: &str) -> io::Result<()> {
+    let new = directory.join(FILE_NEW);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(format!("{digits}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, directory.join(FILE))
+}
+
 /// The text in a token's file, without the space around it.
-pub fn read(path: &Path) -> std::io::Result<String> {
+pub fn read(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    let file = std::fs::File::open(path)?;
+    let file = fs::File::open(path)?;
     file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
 }
@@ -80,9 +90,11 @@ mod tests {
     #[test]
     fn a_directory_gets_one_token_and_keeps_it() {
         let directory = tempfile::TempDir::new().unwrap();
+        // Of a broker that was killed while it wrote.
+        fs::write(directory.path().join(FILE_NEW), "").unwrap();
         let drawn = Token::of_directory(directory.path()).unwrap();
         let path = directory.path().join(FILE);
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let text = read(&path).unwrap();
         assert_eq!(text.len(), 64);
         let again = Token::of_directory(directory.path()).unwrap();
@@ -96,12 +108,12 @@ mod tests {
         let path = directory.path().join("t");
         assert!(Token::read(&path).is_err());
         for nonsense in ["", "\n", "short", "  fifteen-letters  "] {
-            std::fs::write(&path, nonsense).unwrap();
+            fs::write(&path, nonsense).unwrap();
             assert!(Token::read(&path).is_err(), "{nonsense:?}");
         }
-        std::fs::write(&path, [0xff; 40]).unwrap();
+        fs::write(&path, [0xff; 40]).unwrap();
         assert!(Token::read(&path).is_err());
-        std::fs::write(&path, "a token with spaces\n").unwrap();
+        fs::write(&path, "a token with spaces\n").unwrap();
         assert!(Token::read(&path).unwrap().is("a token with spaces"));
     }
 }
