@@ -38,6 +38,8 @@ pub struct Webhook {
     pub headers: Vec<(Box<str>, Box<str>)>,
     /// JSON.
     pub body: Vec<u8>,
+    /// It must not be made but with the server's signature.
+    pub is_signed: bool,
 }
 
 /// What came of it.

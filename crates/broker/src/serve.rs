@@ -6,6 +6,7 @@ use crate::config::{Loaded, Sources};
 use crate::data::Data;
 use crate::durability::Mode;
 use crate::helpers::Pool;
+use crate::helpers::signature::Signer;
 use crate::progress::Progress;
 use crate::reload::{Listeners, Reloader, Reloads};
 use crate::supervise::activation::{Activation, Placed, Wanted};
@@ -36,7 +37,9 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let usable = cpus::usable();
     let mut placed = activation.place(wanted(&loaded))?;
     let doors = doors(&loaded, &mut placed);
-    let config = configure(&loaded, &usable, placed)?;
+    let rules = loaded.config.webhook_rules();
+    let rules = rules.map_err(|(_, why)| anyhow::anyhow!(why))?;
+    let config = configure(&loaded, &usable, placed, rules.signer.as_deref())?;
     let stop_max = stop_max(&config.tuning);
     say_what_may_surprise(&loaded);
 
@@ -48,7 +51,7 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
     let spare = cpus::spare(&usable, &config.cpus);
-    let helpers = Pool::start(&spare, loaded.config.may_call_private())?;
+    let helpers = Pool::start(&spare, rules.clone())?;
     let consoles = Consoles::new(shards);
     let admin = Admin::start(doors, Arc::clone(&consoles), reloads, &spare)?;
     let (passed, asked) = (config.passed.len(), config.further.clone());
@@ -86,6 +89,7 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         listeners: Listeners::new(server.doors(), passed, &asked),
         consoles: consoles_to_tell,
         helpers: Arc::clone(&helpers),
+        rules,
     };
     reloader.start(to_reload, &spare_to_reload)?;
     let watchdog = Watchdog::start(server.pulse()).context("no thread for the watchdog")?;
@@ -215,7 +219,12 @@ fn stop_max(tuning: &Tuning) -> Duration {
 }
 
 /// The server's configuration: checked, with nothing left to default.
-fn configure(loaded: &Loaded, usable: &[usize], placed: Placed) -> anyhow::Result<ServerConfig> {
+fn configure(
+    loaded: &Loaded,
+    usable: &[usize],
+    placed: Placed,
+    signer: Option<&Signer>,
+) -> anyhow::Result<ServerConfig> {
     let config = &loaded.config;
     let cpus = cpus::place(config.shards(), config.cpus(), usable)?;
     if let Some(shared) = (1..cpus.len()).find(|&shard| cpus[..shard].contains(&cpus[shard])) {
@@ -241,7 +250,7 @@ fn configure(loaded: &Loaded, usable: &[usize], placed: Placed) -> anyhow::Resul
                 None => secret()?,
             },
             secret_seed: secret()?,
-            ..config.mesh()
+            ..config.mesh(signer)
         },
         anonymous: config.anonymous(),
         limits: config.limits(),

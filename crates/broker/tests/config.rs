@@ -55,6 +55,40 @@ fn a_check_finds_all_that_is_wrong() {
 }
 
 #[test]
+fn a_key_for_webhooks_must_be_one() {
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/keys");
+    let check = |text: &str| {
+        let (_folder, path) = file(&format!("[webhooks]\n{text}\n"));
+        run(&["config", "check", path.to_str().unwrap()])
+    };
+    let in_file = |path: &Path| format!("private_key_file = {path:?}");
+    for (name, why) in [
+        ("short.pem", "needs 2048 bits or more"),
+        ("ec.pem", "not an RSA key"),
+        ("encrypted.pem", "the key is encrypted"),
+        ("public.pem", "no private key in PEM"),
+        ("nowhere.pem", "No such file"),
+        (".", "it is no file"),
+    ] {
+        let (code, _, said) = check(&in_file(&keys.join(name)));
+        let words = "meshring.toml:2: webhooks.private_key_file = ";
+        assert!(code == 2 && said.contains(words), "{name}: {said}");
+        assert!(said.contains(why), "{name}: {said}");
+    }
+    let (code, _, said) = check("private_key = \"a secret\"");
+    assert!(
+        code == 2 && said.contains("webhooks.private_key: no private key"),
+        "{said}"
+    );
+    assert!(!said.contains("a secret"), "{said}");
+    let good = in_file(&keys.join("pkcs8.pem"));
+    let (code, _, said) = check(&format!("{good}\nprivate_key = \"x\""));
+    assert!(code == 2 && said.contains("not both"), "{said}");
+    let (code, _, said) = check(&good);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
 fn the_example_is_well_and_says_the_defaults() {
     let (code, example, _) = run(&["config", "example"]);
     assert_eq!(code, 0);

@@ -78,13 +78,13 @@ impl Shard {
             self.counters.webhooks_failed += 1;
             return;
         }
-        let mut headers: Vec<(Box<str>, Box<str>)> = vec![
-            ("Content-Type".into(), "application/json".into()),
-            ("X-Meshblu-Uuid".into(), device.to_string().into()),
-            ("X-Meshblu-Message-Type".into(), kind.dotted().into()),
-        ];
+        let mut headers: Vec<(Box<str>, Box<str>)> =
+            vec![("Content-Type".into(), "application/json".into())];
         let own = hook.headers.iter();
         headers.extend(own.map(|(name, value)| (name.as_str().into(), value.as_str().into())));
+        // Of the same name the last counts: a device cannot say that it is another.
+        headers.push(("X-Meshblu-Uuid".into(), device.to_string().into()));
+        headers.push(("X-Meshblu-Message-Type".into(), kind.dotted().into()));
         let mut token = None;
         if hook.generate_credentials && self.can_keep().is_ok() {
             let text = self.mesh.secrets.token();
@@ -104,6 +104,7 @@ impl Shard {
             method: hook.method.into(),
             headers,
             body: event.body.to_vec(),
+            is_signed: hook.sign_request,
         }));
         self.compute(Computing::Call { token }, task, effects);
     }

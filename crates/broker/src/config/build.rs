@@ -7,13 +7,21 @@ use super::keys::Config;
 use super::setting::{Cpus, Shards};
 use crate::cpus::CpuList;
 use crate::durability;
+use crate::helpers::Rules;
+use crate::helpers::signature::Signer;
 use net::{DriverChoice, Tuning};
 use sha2::{Digest, Sha256};
 use shard::limits::QueuePolicy;
 use shard::{Anonymous, Dialect, Durability, Limits, Listener, MeshConfig};
+use std::fs;
+use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use storage::Pepper;
 
+/// So much of a file with a key is read; an RSA key of 4,096 bits has 3,300.
+const KEY_FILE_BYTES_MAX: u64 = 65_536;
 /// What FreshBlu's own documents set its pepper to.
 const FRESHBLU_PEPPER: &[u8] = b"change-me-in-production";
 
@@ -107,9 +115,50 @@ impl Config {
         self.webhooks.to_private == Permission::Allow
     }
 
-    /// The Meshblu API, with neither pepper nor seed.
-    pub fn mesh(&self) -> MeshConfig {
+    /// The key that webhooks are signed with, if one is given, read now. Errs with the key of the
+    /// configuration that is to blame, and why.
+    pub fn webhook_signer(&self) -> Result<Option<Arc<Signer>>, (&'static str, String)> {
+        const FILE: &str = "webhooks.private_key_file";
+        const KEY: &str = "webhooks.private_key";
+        let (section, text) = (&self.webhooks, &self.webhooks.private_key.0);
+        let (blamed, read) = match &section.private_key_file.0 {
+            Some(_) if !text.is_empty() => {
+                return Err((FILE, format!("say {FILE} or {KEY}, not both")));
+            }
+            Some(path) => {
+                let read = read_small(path).map_err(|error| error.to_string());
+                let read =
+                    read.and_then(|text| Signer::read(&text).map_err(|error| error.to_string()));
+                (
+                    FILE,
+                    read.map_err(|why| format!("{FILE} = {path:?}: {why}")),
+                )
+            }
+            None if text.is_empty() => return Ok(None),
+            None => {
+                let read = Signer::read(text);
+                (KEY, read.map_err(|why| format!("{KEY}: {why}")))
+            }
+        };
+        read.map(|signer| Some(Arc::new(signer)))
+            .map_err(|why| (blamed, why))
+    }
+
+    /// What counts for webhooks, with the key as it is now. Errs as [`Self::webhook_signer`] does.
+    pub fn webhook_rules(&self) -> Result<Rules, (&'static str, String)> {
+        Ok(Rules {
+            may_call_private: self.may_call_private(),
+            signer: self.webhook_signer()?,
+        })
+    }
+
+    /// The Meshblu API, with neither pepper nor seed, where webhooks are signed with this.
+    pub fn mesh(&self, signer: Option<&Signer>) -> MeshConfig {
         let devices = &self.devices;
+        let public_key = match self.http.public_key.as_str() {
+            "" => signer.map(Signer::public_key),
+            text => Some(text),
+        };
         MeshConfig {
             is_registration_open: devices.open_registration,
             is_private_by_default: devices.default_whitelists == DefaultWhitelists::Private,
@@ -120,8 +169,7 @@ impl Config {
             rate_window_s: devices.rate_window_s,
             registrations_max: devices.registration_limit,
             message_bytes_max: devices.message_bytes_max.in_memory(),
-            public_key: (!self.http.public_key.is_empty())
-                .then(|| self.http.public_key.as_str().into()),
+            public_key: public_key.map(Into::into),
             ..MeshConfig::default()
         }
     }
@@ -188,6 +236,17 @@ impl Config {
     }
 }
 
+/// The content of a file that cannot be large. A pipe or a device is not waited for.
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = Vec::new();
+    let file = fs::File::open(path)?;
+    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,7 +260,7 @@ mod tests {
             format!("{:?}", Limits::default()),
         );
         same(
-            format!("{:?}", config.mesh()),
+            format!("{:?}", config.mesh(None)),
             format!("{:?}", MeshConfig::default()),
         );
         same(

@@ -242,6 +242,15 @@ keys! {
         /// Whether webhooks may call this machine, and addresses that only its network knows.
         to_private: Permission = Permission::Deny
             => flag("webhooks-to-private", "RULE"), or(&["MESHRING_WEBHOOKS_TO_PRIVATE"]);
+        /// The file with the private RSA key that webhooks with "signRequest" are signed with: PEM,
+        /// PKCS#8 or PKCS#1, 2048 to 4096 bits. Without a key those webhooks are not called. GET
+        /// /publickey answers the public half, unless http.public_key says something else.
+        private_key_file: MaybePath = MaybePath::default()
+            => flag("webhooks-private-key-file", "FILE"),
+               or(&["MESHRING_WEBHOOKS_PRIVATE_KEY_FILE"]), path_name();
+        /// That key itself instead of a file with it: PEM, or the base64 of PEM.
+        private_key: Secret = Secret::default()
+            => or(&["MESHRING_WEBHOOKS_PRIVATE_KEY", "PRIVATE_KEY_BASE64"]), secret();
     }
 
     /// Operators: metrics, health, and the admin API, which is on DIR/admin.sock in any case.

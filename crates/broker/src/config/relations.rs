@@ -55,6 +55,9 @@ pub fn problems(config: &Config, origins: &[Origin]) -> Vec<Problem> {
         found.push(Problem::error(at("io.receive_buffers"), text));
     }
     found.extend(overlapping(config, origins));
+    if let Err((blamed, why)) = config.webhook_signer() {
+        found.push(Problem::error(at(blamed), why));
+    }
     if config.mqtt.listen.is_empty() && config.http.listen.is_empty() {
         let text = "mqtt.listen and http.listen are both empty: nobody can connect";
         found.push(Problem::warning(at("mqtt.listen"), text));

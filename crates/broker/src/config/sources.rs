@@ -28,6 +28,7 @@ const PREFIXES: &[&str] = &[
     "MCLOUDTT_",
     "mcloudtt_",
     "RUST_LOG",
+    "PRIVATE_KEY_BASE64",
 ];
 
 /// Variables of the environment that may be meant for this program.

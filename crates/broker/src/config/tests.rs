@@ -135,7 +135,7 @@ fn every_older_variable_is_read() {
         ..MeshConfig::default()
     };
     assert_eq!(
-        format!("{:?}", found.config.mesh()),
+        format!("{:?}", found.config.mesh(None)),
         format!("{expected:?}")
     );
     let pepper = found.config.pepper().unwrap();

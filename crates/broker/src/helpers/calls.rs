@@ -5,13 +5,15 @@
 //! at their host: when it has as many, it takes no new ones. No redirect is followed.
 
 use super::hosts::Hosts;
+use super::signature::Signer;
 use super::{Call, Counts, addresses};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use shard::{Computed, Webhook};
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
-use tracing::debug;
+use std::time::{Duration, Instant, SystemTime};
+use tracing::{debug, warn};
 use ureq::config::Config;
 use ureq::http::header::{HeaderName, HeaderValue};
 use ureq::http::{Request, Uri};
@@ -31,6 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: u64 = 65_536;
 /// Calls of one thread that wait for another try.
 const PAUSED_MAX: usize = 256;
+/// Seconds between two warnings that there is no key to sign with.
+const COMPLAINT_PAUSE_S: u64 = 60;
 /// Connections that are kept for the next call, to all servers and to each.
 const IDLE_MAX: usize = 64;
 const IDLE_PER_HOST_MAX: usize = 4;
@@ -60,15 +64,27 @@ pub enum Try {
     Hopeless,
 }
 
+/// What an operator says about webhooks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// They may call addresses that only this machine or its network knows.
+    pub may_call_private: bool,
+    /// Signs those that are to be signed.
+    pub signer: Option<Arc<Signer>>,
+}
+
 /// Calls webhooks.
 pub struct Caller {
     agent: Agent,
     hosts: Hosts,
+    signer: Option<Arc<Signer>>,
+    /// When it was last said that there is no key, in seconds since 1970.
+    complained_s: AtomicU64,
 }
 
 impl Caller {
-    /// May it call addresses that only this machine or its network knows?
-    pub fn new(may_call_private: bool) -> Caller {
+    /// One that keeps to these rules.
+    pub fn new(rules: Rules) -> Caller {
         let config = Config::builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
@@ -83,18 +99,20 @@ impl Caller {
             .user_agent(concat!("meshring/", env!("CARGO_PKG_VERSION")))
             .build();
         let resolver = CheckedResolver {
-            may_call_private,
+            may_call_private: rules.may_call_private,
             inner: DefaultResolver::default(),
         };
         Caller {
             agent: Agent::with_parts(config, DefaultConnector::new(), resolver),
             hosts: Hosts::default(),
+            signer: rules.signer,
+            complained_s: AtomicU64::new(0),
         }
     }
 
     /// Calls once.
     pub fn call(&self, webhook: &Webhook) -> Try {
-        let request = match request_of(webhook) {
+        let mut request = match request_of(webhook) {
             // An URL or a header that cannot be.
             Err(error) => {
                 debug!(%error, "a webhook cannot be called");
@@ -102,6 +120,15 @@ impl Caller {
             }
             Ok(request) => request,
         };
+        if webhook.is_signed {
+            let now = SystemTime::now();
+            let Some(signer) = &self.signer else {
+                // Whoever asked for a signature must not be told anything without one.
+                self.complain(now);
+                return Try::Hopeless;
+            };
+            signer.sign(request.headers_mut(), now);
+        }
         let sent = match &*webhook.method {
             "GET" => self.agent.run(request.map(|_| ())),
             _ => self.agent.run(request),
@@ -118,6 +145,25 @@ impl Caller {
                 let _ = body.with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
                 judge_status(status)
             }
+        }
+    }
+
+    /// Says that there is no key to sign with, now and then.
+    fn complain(&self, now: SystemTime) {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        let now_s = now.map_or(0, |since| since.as_secs());
+        let last = self.complained_s.load(Ordering::Relaxed);
+        let is_due = now_s.abs_diff(last) >= COMPLAINT_PAUSE_S;
+        let complained = &self.complained_s;
+        if is_due
+            && complained
+                .compare_exchange(last, now_s, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            warn!(
+                "a webhook is to be signed and there is no key: it was not called; \
+                 set webhooks.private_key_file"
+            );
         }
     }
 }
@@ -285,12 +331,20 @@ mod tests {
         (format!("http://{address}/hook?a=b"), serving)
     }
 
+    fn anywhere() -> Rules {
+        Rules {
+            may_call_private: true,
+            ..Rules::default()
+        }
+    }
+
     fn webhook(url: &str, method: &str) -> Webhook {
         Webhook {
             url: url.into(),
             method: method.into(),
             headers: vec![("X-Meshblu-Uuid".into(), "me".into())],
             body: b"{\"a\":1}".to_vec(),
+            is_signed: false,
         }
     }
 
@@ -299,7 +353,7 @@ mod tests {
         for method in ["POST", "PUT", "PATCH", "DELETE", "GET"] {
             let (url, serving) = serve(&["200 OK"]);
             assert_eq!(
-                Caller::new(true).call(&webhook(&url, method)),
+                Caller::new(anywhere()).call(&webhook(&url, method)),
                 Try::Delivered
             );
             let request = &serving.join().unwrap()[0];
@@ -325,7 +379,7 @@ mod tests {
         ];
         let more = more.map(|(name, value)| (name.into(), value.into()));
         webhook.headers.extend(more);
-        assert_eq!(Caller::new(true).call(&webhook), Try::Delivered);
+        assert_eq!(Caller::new(anywhere()).call(&webhook), Try::Delivered);
         let request = serving.join().unwrap()[0].to_ascii_lowercase();
         assert!(request.ends_with("{\"a\":1}"), "{request}");
         assert!(request.contains("content-length: 7\r\n"), "{request}");
@@ -346,14 +400,17 @@ mod tests {
             ("503 Service Unavailable", Try::Again),
         ] {
             let (url, serving) = serve(Box::leak(Box::new([answer])));
-            assert_eq!(Caller::new(true).call(&webhook(&url, "POST")), expected);
+            assert_eq!(
+                Caller::new(anywhere()).call(&webhook(&url, "POST")),
+                expected
+            );
             assert_eq!(serving.join().unwrap().len(), 1, "{answer}");
         }
     }
 
     #[test]
     fn what_cannot_be_called_is_not() {
-        let caller = Caller::new(true);
+        let caller = Caller::new(anywhere());
         for url in ["", "no url", "/path", "ftp://example.org/", "http://"] {
             assert_eq!(caller.call(&webhook(url, "POST")), Try::Hopeless, "{url}");
         }
@@ -369,11 +426,45 @@ mod tests {
     }
 
     #[test]
+    fn each_try_of_a_signed_webhook_is_signed_anew_and_none_goes_unsigned() {
+        let key = include_bytes!("../../tests/support/keys/pkcs8.pem");
+        let signer = Some(Arc::new(Signer::read(key).unwrap()));
+        let signing = Caller::new(Rules {
+            signer,
+            ..anywhere()
+        });
+        let (url, serving) = serve(&["503 Service Unavailable", "200 OK"]);
+        let signed = Webhook {
+            is_signed: true,
+            ..webhook(&url, "POST")
+        };
+        // Nobody is called, or the server would have one request too many.
+        let keyless = Caller::new(anywhere());
+        assert_eq!(keyless.call(&signed), Try::Hopeless);
+        assert_ne!(keyless.complained_s.load(Ordering::Relaxed), 0);
+        assert_eq!(signing.call(&signed), Try::Again);
+        // Dates have whole seconds.
+        std::thread::sleep(Duration::from_millis(1_100));
+        assert_eq!(signing.call(&signed), Try::Delivered);
+        let requests = serving.join().unwrap();
+        let line = |request: &str, name: &str| -> String {
+            let mut lines = request.lines();
+            let found = lines.find(|line| line.to_ascii_lowercase().starts_with(name));
+            found
+                .unwrap_or_else(|| panic!("no {name} in {request}"))
+                .to_owned()
+        };
+        for name in ["date: ", "authorization: signature keyid="] {
+            assert_ne!(line(&requests[0], name), line(&requests[1], name));
+        }
+    }
+
+    #[test]
     fn the_own_machine_is_out_of_bounds_however_it_is_written() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let caller = Caller::new(false);
+        let caller = Caller::new(Rules::default());
         for host in [
             "127.0.0.1",
             "127.1",

@@ -9,11 +9,13 @@
 mod addresses;
 mod calls;
 mod hosts;
+pub mod signature;
 mod verify;
 
 use crate::cpus;
 use anyhow::Context;
 use calls::Caller;
+pub use calls::Rules;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use net::Helpers;
 use shard::{Compute, Computed, Task, Webhook};
@@ -155,7 +157,7 @@ type SharedCaller = Arc<RwLock<Arc<Caller>>>;
 
 impl Pool {
     /// Starts the threads on these CPUs, none of which a shard has to itself if it can be helped.
-    pub fn start(spare_cpus: &[usize], may_call_private: bool) -> anyhow::Result<Arc<Pool>> {
+    pub fn start(spare_cpus: &[usize], rules: Rules) -> anyhow::Result<Arc<Pool>> {
         let counts = Arc::new(Counts::default());
         let (verifies, verifies_waiting) = bounded(VERIFIES_WAITING_MAX);
         let (calls, calls_waiting) = bounded(CALLS_WAITING_MAX);
@@ -171,7 +173,7 @@ impl Pool {
                 }
             })?;
         }
-        let caller = Arc::new(RwLock::new(Arc::new(Caller::new(may_call_private))));
+        let caller = Arc::new(RwLock::new(Arc::new(Caller::new(rules))));
         for number in 0..CALL_THREADS {
             let waiting: Receiver<Call> = calls_waiting.clone();
             let (caller, counts) = (Arc::clone(&caller), Arc::clone(&counts));
@@ -188,10 +190,10 @@ impl Pool {
         }))
     }
 
-    /// From the next try of a webhook on, whether it may call private addresses. Connections that
-    /// were made under the other rule are not used again.
-    pub fn set_private(&self, may_call_private: bool) {
-        let caller = Arc::new(Caller::new(may_call_private));
+    /// From the next try of a webhook on, what counts. Connections that were made under other rules
+    /// are not used again.
+    pub fn set_rules(&self, rules: Rules) {
+        let caller = Arc::new(Caller::new(rules));
         *self.caller.write().unwrap_or_else(PoisonError::into_inner) = caller;
     }
 

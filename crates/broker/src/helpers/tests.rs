@@ -11,7 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn helpers(may_call_private: bool) -> (Box<dyn Helpers>, Woken<()>, Arc<Pool>) {
     let (wake, woken) = channel();
-    let pool = Pool::start(&cpus::usable(), may_call_private).unwrap();
+    let rules = Rules {
+        may_call_private,
+        ..Rules::default()
+    };
+    let pool = Pool::start(&cpus::usable(), rules).unwrap();
     let helpers = pool.helpers_of(move || {
         let _ = wake.send(());
     });
@@ -32,6 +36,7 @@ fn call(id: u64, url: &str) -> Compute {
         method: "POST".into(),
         headers: Vec::new(),
         body: b"{}".to_vec(),
+        is_signed: false,
     };
     let task = Task::Call(Box::new(webhook));
     Compute { id, task }

@@ -10,7 +10,8 @@ pub mod words;
 
 use crate::admin::console::Consoles;
 use crate::config::{Difference, Loaded, Problem, Sources};
-use crate::helpers::Pool;
+use crate::helpers::signature::Signer;
+use crate::helpers::{Pool, Rules};
 use crate::{cpus, logs, supervise};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -113,6 +114,8 @@ pub struct Reloader {
     pub consoles: Arc<Consoles>,
     /// Who calls webhooks.
     pub helpers: Arc<Pool>,
+    /// What counts for them now.
+    pub rules: Rules,
 }
 
 impl Reloader {
@@ -138,9 +141,13 @@ impl Reloader {
         let merged = self.loaded.merge(read);
         let plan = self.listeners.plan(&merged.loaded);
         // What can fail comes first.
+        let rules = merged.loaded.config.webhook_rules();
+        let rules = rules.map_err(|(_, why)| Refusal::Failed(why))?;
         let opened = self.listeners.open(&plan).map_err(Refusal::Failed)?;
-        if !merged.changed.is_empty()
-            && let Err(unanswered) = self.tell_shards(&merged.loaded)
+        // The same file may hold another key.
+        let is_key_new = rules.signer != self.rules.signer;
+        if (!merged.changed.is_empty() || is_key_new)
+            && let Err(unanswered) = self.tell_shards(&merged.loaded, rules.signer.as_deref())
         {
             self.listeners.give_up(opened);
             let text = format!("{unanswered}: shards may differ in their settings; try again");
@@ -148,8 +155,12 @@ impl Reloader {
         }
         self.listeners.settle(plan, opened);
         let (old, new) = (&self.loaded.config, &merged.loaded.config);
-        if old.may_call_private() != new.may_call_private() {
-            self.helpers.set_private(new.may_call_private());
+        if is_key_new {
+            info!("webhooks are signed with another key now, or with none");
+        }
+        if rules != self.rules {
+            self.helpers.set_rules(rules.clone());
+            self.rules = rules;
         }
         if old.general.log != new.general.log
             && let Err(error) = logs::change(&new.general.log.0)
@@ -170,12 +181,16 @@ impl Reloader {
         })
     }
 
-    fn tell_shards(&self, loaded: &Loaded) -> Result<(), crate::admin::console::Unanswered> {
+    fn tell_shards(
+        &self,
+        loaded: &Loaded,
+        signer: Option<&Signer>,
+    ) -> Result<(), crate::admin::console::Unanswered> {
         let config = &loaded.config;
         let settings = Settings {
             anonymous: config.anonymous(),
             durability: config.durability(),
-            mesh: config.mesh(),
+            mesh: config.mesh(signer),
             limits: config.limits(),
         };
         let question = || Question::Configure(Box::new(settings.clone()));

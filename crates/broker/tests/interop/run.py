@@ -63,10 +63,10 @@ def install():
 class Meshring:
     """A running broker. In a `with` statement it is stopped again, and must stop well."""
 
-    def __init__(self, binary, driver, shards):
+    def __init__(self, binary, driver, shards, flags=()):
         self.name = f"{driver} {shards} shard{'s' if shards > 1 else ''}"
         line = [binary, "serve", "--dev", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0",
-                "--driver", driver, "--shards", str(shards), "--log", "warn", "--data"]
+                "--driver", driver, "--shards", str(shards), "--log", "warn", *flags, "--data"]
         self.data = tempfile.TemporaryDirectory()
         line.append(self.data.name)
         self.log = tempfile.TemporaryFile()

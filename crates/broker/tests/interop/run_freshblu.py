@@ -3,13 +3,13 @@
 
 Starts the broker once for each driver and for 1 and 2 shards, on ports that the system picks, and
 lets these loose on it: the Python package, the npm package, the npm and the Rust command line, the types of the Rust
-crates, and what the Arduino library does on its sockets; then our own command line. One line per
-check; the last line is `freshblu: N passed, M failed`. Exit code 0 if nothing failed.
+crates, what the Arduino library does on its sockets, and the npm package that Meshblu's signed
+webhooks are checked with; then our own command line. One line per check; the last line is `freshblu: N passed, M failed`. Exit code 0 if nothing failed.
 
 What is installed on first use, below target/interop: freshblu with httpx and websockets from PyPI;
-freshblu, freshblu-cli, ws and MQTT.js from npm; freshblu-cli and freshblu-core as Rust crates.
+freshblu, freshblu-cli, http-signature, ws and MQTT.js from npm; freshblu-cli and freshblu-core as Rust crates.
 
-`--freshblu PROGRAM` checks the checks: it runs all but our own command line against a real
+`--freshblu PROGRAM` checks the checks: it runs all but our own command line and the signatures, which FreshBlu has none of, against a real
 freshblu-server, and reports what that one fails as known.
 """
 
@@ -29,10 +29,11 @@ from run import HERE, ROOT, TOOLS, Meshring, Report
 
 VERSION = "1.0.0"
 RUST = TOOLS / "rust"
-NPM = ["freshblu@1.0.0", "freshblu-cli@1.0.0", "mqtt@5.14.1", "ws@8.23.0"]
+KEY = HERE.parent / "support" / "keys" / "pkcs8.pem"
+NPM = ["freshblu@1.0.0", "freshblu-cli@1.0.0", "http-signature@1.4.0", "mqtt@5.14.1", "ws@8.23.0"]
 PYPI = ["freshblu==1.0.0", "httpx==0.28.1", "websockets==17.4"]
 
-CLIENTS = ["python", "npm", "npm-cli", "rust-cli", "types", "arduino", "meshring"]
+CLIENTS = ["python", "npm", "npm-cli", "rust-cli", "types", "arduino", "signature", "meshring"]
 
 # What freshblu-server 1.0.0 fails of its own clients' checks, and why.
 KNOWN_OF_FRESHBLU = {
@@ -78,7 +79,7 @@ def install(clients):
                            check=True)
     node = TOOLS / "freshblu"
     modules = [node / "node_modules" / name.rsplit("@", 1)[0] for name in NPM]
-    if {"npm", "npm-cli"} & set(clients) and not all(path.exists() for path in modules):
+    if {"npm", "npm-cli", "signature"} & set(clients) and not all(path.exists() for path in modules):
         node.mkdir(parents=True, exist_ok=True)
         (node / "package.json").write_text('{"private": true}\n')
         subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *NPM],
@@ -162,6 +163,7 @@ def check(server, program, report, clients):
         "rust-cli": [sys.executable, cli, "rust", RUST / "bin" / "freshblu", http],
         "types": [RUST / "build" / "debug" / "freshblu-types", http],
         "arduino": [sys.executable, HERE / "freshblu_arduino_checks.py", http, mqtt],
+        "signature": ["node", HERE / "freshblu_signature_checks.mjs", node, http],
         "meshring": [sys.executable, cli, "meshring", program, http],
     }
     with server:
@@ -190,7 +192,7 @@ def main():
     install(clients)
     report = FreshBluReport()
     if arguments.freshblu:
-        check(FreshBlu(arguments.freshblu), None, report, [name for name in clients if name != "meshring"])
+        check(FreshBlu(arguments.freshblu), None, report, [name for name in clients if name not in ("meshring", "signature")])
     else:
         binary = arguments.binary
         if binary is None:
@@ -198,7 +200,8 @@ def main():
             binary = ROOT / "target" / "debug" / "meshring"
         for driver in arguments.driver or ["io_uring", "epoll"]:
             for shards in arguments.shards or [1, 2]:
-                check(Meshring(binary, driver, shards), binary, report, clients)
+                flags = ["--webhooks-to-private", "allow", "--webhooks-private-key-file", KEY]
+                check(Meshring(binary, driver, shards, flags), binary, report, clients)
     for failure in report.failures:
         print(f"failed: {failure}")
     print(f"freshblu: {report.passed} passed, {report.failed} failed")
