@@ -5,16 +5,17 @@
 //! closed when its slot is freed, and a slot is freed only while effects are carried out.
 
 use crate::backend::Backend;
-use crate::clock::{Clock, LineLimit};
+use crate::clock::Clock;
 use crate::console::Console;
 use crate::helpers::Helpers;
+use crate::journal::Journal;
 use crate::links::Links;
 use crate::slots::{Flag, Parting, Phase, Slots};
 use crate::store::{Made, Store, StoreEvent};
 use crate::{Handler, Tuning};
 use shard::console::{DriverCounts, Question, Report};
 use shard::{
-    Close, Commit, Compute, Computed, ConnectionId, Effect, Effects, Event, Handoff, Level,
+    Cause, Close, Commit, Compute, Computed, ConnectionId, Effect, Effects, Event, Handoff, Line,
     Listener, ShardId, Span, Time,
 };
 use std::collections::VecDeque;
@@ -24,9 +25,6 @@ use std::os::fd::OwnedFd;
 
 /// [`Event::Writable`] is due when no more than this is left.
 pub(crate) const LOW_WATER_BYTES: usize = 64 * 1_024;
-
-/// Log lines of the shard itself that are written in one second.
-const SHARD_LINES_PER_SECOND: u32 = 20;
 
 /// Everything of one shard's thread but its backend.
 pub(crate) struct Driver<H> {
@@ -79,8 +77,8 @@ pub(crate) struct Driver<H> {
     pub(crate) is_stopping: bool,
     /// The shard has answered [`Effect::Stopped`].
     pub(crate) has_stopped: bool,
-    accept_log: LineLimit,
-    shard_log: LineLimit,
+    /// What is written to the log.
+    pub(crate) journal: Journal,
     /// Effects on their way from `effects` to `apply`; empty in between.
     list: Vec<Effect>,
 }
@@ -122,8 +120,7 @@ impl<H: Handler> Driver<H> {
             doors: 0,
             is_stopping: false,
             has_stopped: false,
-            accept_log: LineLimit::new(1),
-            shard_log: LineLimit::new(SHARD_LINES_PER_SECOND),
+            journal: Journal::new(shard.0),
             list: Vec::new(),
         }
     }
@@ -163,7 +160,7 @@ impl<H: Handler> Driver<H> {
             } => match &mut self.store {
                 Some(store) => store.load(session, after, messages_max, bytes_max),
                 // A shard that keeps nothing has nothing that it could ask for.
-                None => self.log(Level::Warn, "no store to load from"),
+                None => self.log(&Line::new(Cause::StoreMissing, "")),
             },
             Effect::Compute(compute) => self.compute(compute),
             Effect::Answered { id, mut report } => {
@@ -175,20 +172,13 @@ impl<H: Handler> Driver<H> {
                 }
             }
             Effect::Ready => self.is_ready = true,
-            Effect::Log { level, text } => self.log(level, &text),
+            Effect::Log(line) => self.log(&line),
             Effect::Stopped => self.has_stopped = true,
         }
     }
 
-    fn log(&mut self, level: Level, text: &str) {
-        let Some(left_out) = self.shard_log.admit(self.now) else {
-            return;
-        };
-        let shard = self.shard.0;
-        match level {
-            Level::Warn => tracing::warn!(shard, left_out, "{text}"),
-            Level::Info => tracing::info!(shard, left_out, "{text}"),
-        }
+    fn log(&mut self, line: &Line) {
+        self.journal.write(self.now, line);
     }
 
     fn counted(&self) -> DriverCounts {
@@ -222,13 +212,10 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// Says that something is wrong with accepting, at most once a second.
-    pub(crate) fn log_accept(&mut self, what: &str, error: Option<&io::Error>) {
-        if let Some(left_out) = self.accept_log.admit(self.now) {
-            let shard = self.shard.0;
-            let error = error.map(tracing::field::display);
-            tracing::warn!(shard, left_out, error, "{what}");
-        }
+    /// Says that something is wrong with accepting.
+    pub(crate) fn log_accept(&mut self, cause: Cause, error: Option<&io::Error>) {
+        let detail = error.map(ToString::to_string).unwrap_or_default();
+        self.log(&Line::new(cause, &detail));
     }
 
     fn close(&mut self, connection: ConnectionId, how: Close) {
@@ -332,7 +319,7 @@ impl<H: Handler> Driver<H> {
         let held = self.slots.used() + self.links.parcels_waiting();
         if held >= self.tuning.connections_max as usize {
             drop(socket);
-            self.log_accept("as many connections as allowed: new ones are closed", None);
+            self.log_accept(Cause::ConnectionsFull, None);
             return None;
         }
         let connection = self.slots.insert(socket);
@@ -340,10 +327,7 @@ impl<H: Handler> Driver<H> {
         if let Err(error) = backend.attach(self.slots.at(connection.index), connection) {
             self.effects.close(connection);
             drop(self.slots.remove(connection.index));
-            self.log_accept(
-                "a new connection cannot be watched and is closed",
-                Some(&error),
-            );
+            self.log_accept(Cause::WatchFailed, Some(&error));
             return None;
         }
         self.touch(connection.index);

@@ -11,7 +11,7 @@ use crate::listen::Listening;
 use crate::slots::{Flag, Phase, Slot};
 use crate::sys::{self, Epoll};
 use crate::token::{Kind, Token};
-use shard::{ConnectionId, Listener, Span, Time};
+use shard::{Cause, ConnectionId, Listener, Span, Time};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -126,7 +126,7 @@ impl EpollBackend {
 
     /// Stops accepting for a moment: there is nothing to be gained from trying at once.
     fn rest<H: Handler>(&mut self, driver: &mut Driver<H>, error: &io::Error) {
-        driver.log_accept("cannot accept; trying again in 100 ms", Some(error));
+        driver.log_accept(Cause::AcceptFailed, Some(error));
         self.resting_until = Some(driver.now + ACCEPT_REST);
         self.watch_listeners(0);
     }

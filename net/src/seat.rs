@@ -5,13 +5,14 @@ use crate::clock::Clock;
 use crate::doors::Change;
 use crate::driver::Driver;
 use crate::epoll::EpollBackend;
+use crate::journal;
 use crate::links::Links;
 use crate::server::{Chosen, Stopper};
 use crate::store::{Made, Waker, Workplace};
 use crate::turn::{self, Outcome};
 use crate::uring::UringBackend;
 use crate::{Handler, JoinError, StartError, Tuning, sys};
-use shard::ShardId;
+use shard::{Cause, ShardId};
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
@@ -111,6 +112,7 @@ impl Seat {
         let mut driver = Driver::new(shard, made, self.links, self.tuning, self.clock);
         let shared = self.stopper.shared();
         let outcome = turn::run(&mut driver, &mut backend, shared, &mut self.entrance);
+        driver.journal.finish();
         // The kernel must be done with the sockets before they are closed.
         drop(backend);
         let error = match outcome {
@@ -129,7 +131,7 @@ impl Seat {
             }
             Err(error) => JoinError::Failed { shard, error },
         };
-        tracing::error!(shard = shard.0, %error, "the shard's thread ends, and with it all");
+        journal::note(Cause::ShardFailed, Some(shard.0), &error.to_string());
         self.stopper.fail();
         Err(error)
     }

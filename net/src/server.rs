@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::doors::{Change, Doors};
+use crate::journal;
 use crate::links::Links;
 use crate::listen::{self, Opened};
 use crate::pulse::Pulse;
@@ -11,7 +12,7 @@ use crate::uring;
 use crate::wake::Wake;
 use crate::{DriverChoice, Handler, JoinError, ServerConfig, StartError};
 use shard::limits::SHARDS_MAX;
-use shard::{Listener, Shard, ShardId, Time};
+use shard::{Cause, Listener, Shard, ShardId, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -264,21 +265,22 @@ fn choose(
 ) -> Result<Chosen, StartError> {
     let chosen = match choice {
         DriverChoice::Epoll => {
-            tracing::info!("driver: epoll, as demanded");
+            journal::note(Cause::Driver, None, "epoll, as demanded");
             Chosen::Epoll
         }
         DriverChoice::IoUring => {
             probe().map_err(StartError::IoUringRefused)?;
-            tracing::info!("driver: io_uring, as demanded");
+            journal::note(Cause::Driver, None, "io_uring, as demanded");
             Chosen::IoUring
         }
         DriverChoice::Auto => match probe() {
             Ok(()) => {
-                tracing::info!("driver: io_uring, which this kernel has and allows");
+                let detail = "io_uring, which this kernel has and allows";
+                journal::note(Cause::Driver, None, detail);
                 Chosen::IoUring
             }
             Err(why) => {
-                tracing::warn!("driver: epoll, because io_uring is refused here: {why}");
+                journal::note(Cause::DriverRefused, None, &why);
                 Chosen::Epoll
             }
         },

@@ -9,6 +9,7 @@ use crate::Handler;
 use crate::backend::{Backend, Sent};
 use crate::doors::Change;
 use crate::driver::{Driver, LOW_WATER_BYTES};
+use crate::journal;
 use crate::links::Parcel;
 use crate::seat::Entrance;
 use crate::server::Shared;
@@ -112,6 +113,7 @@ impl<H: Handler> Driver<H> {
         wake.count_turn();
         // Not `max`ed needlessly: the clock is monotonic.
         self.now = self.clock.now();
+        self.effects.log_up_to(journal::level());
         self.end_turn(self.now);
         self.turn_began = Some(self.now);
     }
@@ -147,6 +149,7 @@ impl<H: Handler> Driver<H> {
             backend.deadline(),
             self.flushes.front().map(|&(deadline, _)| deadline),
             self.lingers.front().map(|&(deadline, _)| deadline),
+            self.journal.deadline(),
             stop_deadline,
         ];
         let now = self.clock.now();
@@ -277,6 +280,7 @@ impl<H: Handler> Driver<H> {
             self.handle(Event::Tick);
         }
         self.give_up_on_slow_closes();
+        self.journal.tick(self.now);
     }
 
     /// What the store has to say. Returns why it failed, if it did.

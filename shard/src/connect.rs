@@ -55,7 +55,7 @@ impl Shard {
         connection.version = connect.version;
         connection.packet_bytes_max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         if let Err((reason, detail)) = self.admit(id, connect) {
-            self.refuse(id, reason, detail, effects);
+            self.refuse(id, Some(connect), reason, detail, effects);
             return Admission::Here;
         }
         let assigned = connect.client_id.is_empty().then(|| self.draw_client_id());
@@ -75,12 +75,24 @@ impl Shard {
         {
             // What devices are told comes from the Meshblu API alone, and not when they vanish.
             let detail = "the will's topic is a device's";
-            self.refuse(id, ReasonCode::NotAuthorized, detail, effects);
+            self.refuse(
+                id,
+                Some(connect),
+                ReasonCode::NotAuthorized,
+                detail,
+                effects,
+            );
             return Admission::Here;
         }
         if !self.may_have(client_id, device) {
             let detail = "this client identifier is another device's";
-            self.refuse(id, ReasonCode::NotAuthorized, detail, effects);
+            self.refuse(
+                id,
+                Some(connect),
+                ReasonCode::NotAuthorized,
+                detail,
+                effects,
+            );
             return Admission::Here;
         }
         let known = self.clients.find(client_id, &self.sessions);
@@ -90,13 +102,19 @@ impl Shard {
         let is_kept = key.is_some_and(|key| !is_stalled || !self.durable.is_fresh(key));
         let known = known.is_some();
         if !known && self.sessions.len() >= self.config.limits.sessions_max {
-            self.refuse(id, ReasonCode::QuotaExceeded, "too many sessions", effects);
+            self.refuse(
+                id,
+                Some(connect),
+                ReasonCode::QuotaExceeded,
+                "too many sessions",
+                effects,
+            );
             return Admission::Here;
         }
         let asked_s = asked_expiry_s(connect).min(self.config.limits.session_expiry_max_s);
         if asked_s > 0 && self.durable.is_congested() {
             let detail = "too much waits for the store";
-            self.refuse(id, ReasonCode::ServerBusy, detail, effects);
+            self.refuse(id, Some(connect), ReasonCode::ServerBusy, detail, effects);
             return Admission::Here;
         }
         let is_changed = !is_kept || connect.clean_start || connect.will.is_some();
@@ -104,7 +122,13 @@ impl Shard {
         if needs_store && is_stalled {
             let detail = "the store cannot keep a session now";
             self.counters.refused_store += 1;
-            self.refuse(id, ReasonCode::QuotaExceeded, detail, effects);
+            self.refuse(
+                id,
+                Some(connect),
+                ReasonCode::QuotaExceeded,
+                detail,
+                effects,
+            );
             return Admission::Here;
         }
         // What nobody in particular had before is not what a device expects to find.
@@ -113,6 +137,7 @@ impl Shard {
         let taken = self.take_session(client_id, is_clean, effects);
         let (session, is_present) = (taken.session, taken.is_present);
         self.open(id, session, connect);
+        self.log_connected(id, effects);
         self.keep_session(id, taken, effects);
         let is_sent = self.send_connack(
             id,

@@ -12,8 +12,8 @@
 use crate::mesh::ask::Told;
 use crate::outbound::{Delivery, Kept, Step};
 use crate::{
-    Answer, Change, Commit, Config, ConnectionId, Durability, DurabilityMode, Effect, Effects,
-    Frame, GroupKey, Level, Message, SessionKey, ShardId, Span, StoredQueued, Time,
+    Answer, Cause, Change, Commit, Config, ConnectionId, Durability, DurabilityMode, Effect,
+    Effects, Frame, GroupKey, Line, Message, SessionKey, ShardId, Span, StoredQueued, Time,
 };
 use mqtt_v5_codec::PacketId;
 use std::collections::VecDeque;
@@ -478,12 +478,7 @@ impl crate::Shard {
                 effects.push_frame(to, later);
             }
         }
-        effects.push(Effect::Log {
-            level: Level::Warn,
-            text: format!(
-                "the store cannot write ({reason}): what has to be kept is refused until it can"
-            ),
-        });
+        effects.log(Line::new(Cause::StoreStalled, reason));
     }
 
     /// Steps of requests that wait for the disk are refused, though they may be kept after all.
@@ -508,10 +503,7 @@ impl crate::Shard {
     pub(crate) fn on_store_resumed(&mut self, effects: &mut Effects) {
         self.durable.is_stalled = false;
         self.counters.stores_stalled = 0;
-        effects.push(Effect::Log {
-            level: Level::Info,
-            text: "the store writes again".into(),
-        });
+        effects.log(Line::new(Cause::StoreResumed, ""));
     }
 
     /// Holds back what is sent to a connection from here on until what has been promised so far is

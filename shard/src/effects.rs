@@ -8,6 +8,7 @@
 //! before it appends), frames by the credits of `lanes.rs`, the list by the work of one turn.
 
 use crate::console::Report;
+use crate::log::{Cause, Level, Line};
 use crate::table::Table;
 use crate::{Commit, Compute, ConnectionId, Frame, Handoff, Lane, SessionKey, ShardId};
 use std::collections::VecDeque;
@@ -68,24 +69,10 @@ pub enum Effect {
     /// Everything recovered is announced to the other shards: clients may come.
     Ready,
     /// Something that an operator may want to read. The driver writes it to the log, and limits the
-    /// rate.
-    Log {
-        /// How much it matters.
-        level: Level,
-        /// One line: what happened, to whom, and what follows.
-        text: String,
-    },
+    /// rate per cause.
+    Log(Box<Line>),
     /// After [`crate::Event::Stop`]: every connection is closed, nothing is left to send.
     Stopped,
-}
-
-/// How much a log line matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Something is wrong here, or is being lost.
-    Warn,
-    /// A change of state, or a peer that was turned away.
-    Info,
 }
 
 /// How a connection is closed.
@@ -147,6 +134,8 @@ pub struct Effects {
     spare: Vec<Vec<u8>>,
     /// Connections with held output by the commit that they wait for, ascending: two or three.
     holding: VecDeque<(u64, Vec<ConnectionId>)>,
+    /// Lines of this level, and of those that matter more, are logged.
+    log_level: Level,
 }
 
 /// Output buffers kept for reuse, so that connections that take turns share a few warm ones.
@@ -261,6 +250,18 @@ impl Effects {
         self.list.push(effect);
     }
 
+    /// Whether somebody wants lines of this cause; else none need be made.
+    pub fn is_logged(&self, cause: Cause) -> bool {
+        cause.level() <= self.log_level
+    }
+
+    /// Adds a line to the log, unless nobody wants it.
+    pub fn log(&mut self, line: Line) {
+        if self.is_logged(line.cause) {
+            self.push(Effect::Log(Box::new(line)));
+        }
+    }
+
     /// Stages a frame for another shard, on the lane that its kind belongs to.
     pub fn push_frame(&mut self, to: ShardId, frame: Frame) {
         let staged = &mut self.staged[to.index()];
@@ -287,7 +288,13 @@ impl Effects {
             staged: (0..shards).map(|_| Staged::default()).collect(),
             spare: Vec::new(),
             holding: VecDeque::new(),
+            log_level: Level::Info,
         }
+    }
+
+    /// From now on lines of this level are logged, and those that matter more.
+    pub fn log_up_to(&mut self, level: Level) {
+        self.log_level = level;
     }
 
     /// Prepares the outbox of a connection before its `Accepted` or `Adopted`.

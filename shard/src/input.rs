@@ -5,11 +5,11 @@ use crate::connect::Admission;
 use crate::connection::{Stage, WebSocket};
 use crate::filter_tree::WARM_TOPICS;
 use crate::shard::{Shard, pause};
-use crate::{Close, ConnectionId, Effect, Effects, Handoff, Level};
+use crate::{Close, ConnectionId, Effect, Effects, Handoff};
 use http::{Opcode, WsEvent};
 use mqtt_v5_codec::{
-    Connack, DecodeError, Disconnect, DisconnectProperties, FixedHeader, Packet, PacketKind,
-    ReasonCode, Version, connect_version, decode,
+    Connack, Connect, DecodeError, Disconnect, DisconnectProperties, FixedHeader, Packet,
+    PacketKind, ReasonCode, Version, connect_version, decode,
 };
 
 impl Shard {
@@ -287,7 +287,7 @@ impl Shard {
                     || error.reason == ReasonCode::UnsupportedProtocolVersion;
                 if is_answered {
                     self.count_fault(error.reason);
-                    self.refuse(id, error.reason, error.detail, effects);
+                    self.refuse(id, None, error.reason, error.detail, effects);
                     return;
                 }
             }
@@ -319,15 +319,7 @@ impl Shard {
         let Some(connection) = self.connection(id) else {
             return;
         };
-        let text = format!(
-            "{}: closed with {reason:?} (0x{:02X}): {detail}",
-            self.name_of(id),
-            reason as u8
-        );
-        effects.push(Effect::Log {
-            level: Level::Info,
-            text,
-        });
+        self.log_close(id, reason, detail, effects);
         if connection.version == Version::V5 && connection.session().is_some() {
             let server = self.other_server(reason);
             let properties = DisconnectProperties {
@@ -347,20 +339,18 @@ impl Shard {
         self.close(id, Close::Flush, true, effects);
     }
 
-    /// Answers CONNECT with an error and closes. [MQTT-3.1.4-2], [MQTT-3.2.2-7]
+    /// Answers CONNECT with an error and closes. The packet is given where it has been taken out of
+    /// what was received. [MQTT-3.1.4-2], [MQTT-3.2.2-7]
     pub(crate) fn refuse(
         &mut self,
         id: ConnectionId,
+        connect: Option<&Connect<'_>>,
         reason: ReasonCode,
         detail: &str,
         effects: &mut Effects,
     ) {
         self.counters.connects_refused += 1;
-        let text = format!("{}: refused with {reason:?}: {detail}", self.name_of(id));
-        effects.push(Effect::Log {
-            level: Level::Info,
-            text,
-        });
+        self.log_refusal(id, connect, reason, detail, effects);
         let server = self.other_server(reason);
         let properties = mqtt_v5_codec::ConnackProperties {
             reason_string: Some(detail),
@@ -389,20 +379,6 @@ impl Shard {
             .is_some_and(|connection| connection.is_websocket())
         {
             http::write_close(effects.outbox(id), 1000, "");
-        }
-    }
-
-    /// How a log line names a connection.
-    pub(crate) fn name_of(&self, id: ConnectionId) -> String {
-        let Some(connection) = self.connection(id) else {
-            return "a closed connection".into();
-        };
-        match connection.session() {
-            Some(session) => {
-                let session = self.sessions.at(session.index);
-                format!("client {:?} at {}", session.client_id, connection.peer)
-            }
-            None => format!("peer {}", connection.peer),
         }
     }
 
@@ -525,11 +501,7 @@ impl Shard {
         why: &str,
         effects: &mut Effects,
     ) {
-        let text = format!("{}: WebSocket closed with {code}: {why}", self.name_of(id));
-        effects.push(Effect::Log {
-            level: Level::Info,
-            text,
-        });
+        self.log_websocket_close(id, code, why, effects);
         http::write_close(effects.outbox(id), code, why);
         self.close(id, Close::Flush, true, effects);
     }

@@ -32,6 +32,7 @@ mod input;
 mod lanes;
 mod latency;
 mod lifecycle;
+mod log;
 #[doc(hidden)]
 pub mod map;
 mod mesh;
@@ -71,13 +72,14 @@ pub use change::{
 pub use compute::{Compute, Computed, Task, Webhook};
 pub use config::{Anonymous, Config, Dialect, Durability, DurabilityMode, MeshConfig};
 pub use counters::{Counters, Traffic};
-pub use effects::{Close, Effect, Effects, Level};
+pub use effects::{Close, Effect, Effects};
 pub use event::{Event, Listener};
 pub use frame::{Answer, Frame, GroupKey, Lane};
 pub use handoff::Handoff;
 pub use histogram::Histogram;
 pub use ids::{ConnectionId, RequestId, SessionId, ShardId};
 pub use limits::Limits;
+pub use log::{Cause, LOGGED_BYTES_MAX, Level, Line, printable};
 pub use meshblu::Uuid as DeviceId;
 pub use message::{Message, MessageView, Publisher};
 pub use outbound::{Delivery, Step, SubscriptionIds};

@@ -48,6 +48,7 @@ impl Shard {
             }
             live.expiry_s = expiry_s.min(self.config.limits.session_expiry_max_s);
         }
+        self.log_left(id, Some(disconnect.reason), effects);
         // [MQTT-3.14.4-3]; any other reason than a normal one leaves the will in place.
         let with_will = is_v5 && disconnect.reason != ReasonCode::Success;
         self.close(id, Close::Flush, with_will, effects);
@@ -316,7 +317,7 @@ impl Shard {
             self.counters.connect_timeouts += 1;
             if stage == Stage::AwaitConnect && is_looked_at {
                 let detail = "too many tokens are being looked at";
-                return self.refuse(id, ReasonCode::ServerBusy, detail, effects);
+                return self.refuse(id, None, ReasonCode::ServerBusy, detail, effects);
             }
             return self.close(id, Close::Abort, false, effects);
         };

@@ -309,6 +309,7 @@ impl Shard {
     }
 
     fn on_closed(&mut self, id: ConnectionId, effects: &mut Effects) {
+        self.log_left(id, None, effects);
         if let Some(connection) = self.remove_connection(id, effects)
             && let Some(session) = connection.session()
         {

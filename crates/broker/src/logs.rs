@@ -1,8 +1,11 @@
 //! Logs on stderr, since stdout belongs to the lines that say what was bound: for people, or, where
 //! the journal reads along, as JSON.
 
+mod fields;
+
 use anyhow::Context;
 use clap::ValueEnum;
+use fields::Fields;
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
 use tracing_subscriber::layer::SubscriberExt;
@@ -72,7 +75,7 @@ fn begin(filter: EnvFilter, format: Format) {
         true => lines.json().flatten_event(true).boxed(),
         false => {
             let lines = lines.with_ansi(stderr().is_terminal());
-            lines.with_target(false).boxed()
+            lines.with_target(false).fmt_fields(Fields).boxed()
         }
     };
     tracing_subscriber::registry()

@@ -260,9 +260,7 @@ impl World {
             }
             Effect::Answered { .. } => bail!("shard {} answers a question nobody asked", shard.0),
             Effect::Ready => self.ready(shard),
-            Effect::Log { level, text } => {
-                self.say(format_args!("shard {} logs {level:?}: {text}", shard.0));
-            }
+            Effect::Log(line) => self.say(format_args!("shard {} logs {line:?}", shard.0)),
             Effect::Stopped => self.notes.push_back(Note::Stopped(shard)),
         }
         Ok(())

@@ -25,7 +25,7 @@ use crate::token::{Kind, Token};
 use crate::{Handler, Tuning};
 use gather::{Gather, Rest};
 use ring::{Ring, Sending, What};
-use shard::{ConnectionId, Listener, Span, Time};
+use shard::{Cause, ConnectionId, Listener, Span, Time};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -247,7 +247,7 @@ impl UringBackend {
         if is_closing {
             self.listeners[number as usize] = None;
         } else if let Some(error) = failure {
-            driver.log_accept("cannot accept; trying again in 100 ms", Some(&error));
+            driver.log_accept(Cause::AcceptFailed, Some(&error));
             self.resting.push(number);
             self.resting_until = Some(driver.now + ACCEPT_REST);
         } else {

@@ -6,11 +6,11 @@
 //! death. Bounded by: one receive or poll, one send and one cancellation per connection.
 
 use super::buffers::{Filled, ReceiveBuffers};
-use crate::Tuning;
 use crate::token::{Kind, Token};
+use crate::{Tuning, journal};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use shard::ConnectionId;
+use shard::{Cause, ConnectionId};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -411,10 +411,8 @@ impl Drop for Ring {
         // SAFETY: dropped once, here, and not used after.
         unsafe { ManuallyDrop::drop(&mut self.uring) };
         if !is_quiet {
-            tracing::warn!(
-                in_flight = self.in_flight,
-                "io_uring: buffers of a busy ring are leaked"
-            );
+            let detail = format!("{} operations in flight", self.in_flight);
+            journal::note(Cause::MemoryHeld, None, &detail);
             return;
         }
         // SAFETY: as above; and the kernel is done with them, for nothing is in flight.

@@ -72,6 +72,9 @@ pub(crate) struct Mesh {
     pub rpcs: Slots<Rpc>,
     /// Slow work of helper threads.
     pub computing: Slots<Computing>,
+    /// While a CONNECT with a token is looked at and nobody has been asked yet: its connection, its
+    /// client identifier and its device.
+    pub claiming: Option<(ConnectionId, Box<str>, DeviceId)>,
     /// Registrations by address in the current window, and when that began.
     registrations: Map<IpAddr, (u32, u32)>,
 }
@@ -122,6 +125,7 @@ impl Mesh {
             secrets: Secrets::new(config.mesh.secret_seed, config.shard),
             rpcs: Slots::default(),
             computing: Slots::default(),
+            claiming: None,
             registrations: map_with_seed(seed),
         }
     }

@@ -87,7 +87,10 @@ impl Shard {
                 transport: Transport::Mqtt,
             },
         };
+        // If the answer is known at once, the packet is not among what was received.
+        self.mesh.claiming = Some((id, connect.client_id.into(), device));
         self.start_call(CallOrigin::Connect(id), call, effects);
+        self.mesh.claiming = None;
         Claim::Pending
     }
 
@@ -127,7 +130,7 @@ impl Shard {
                         "no such device, or not its token",
                     ),
                 };
-                self.refuse(id, reason, why, effects);
+                self.refuse(id, None, reason, why, effects);
             }
         }
     }

@@ -502,7 +502,7 @@ impl Inner {
             }
             Effect::Answered { id, report } => self.cores[core].answers.push((id, report)),
             Effect::Ready => self.cores[core].is_ready = true,
-            Effect::Log { .. } => {}
+            Effect::Log(_) => {}
             Effect::Stopped => self.cores[core].is_stopped = true,
         }
     }

@@ -90,7 +90,7 @@ pub async fn remove(
         return Err(unknown());
     };
     info!(
-        client = id,
+        client_id = &*shard::printable(id),
         was_connected, has_ended, "an operator has closed a client"
     );
     Ok(Json(
