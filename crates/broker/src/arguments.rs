@@ -1,11 +1,10 @@
 //! The command line: what can be said, and the help that teaches it.
 
 use crate::config::commands::{CONFIG_NOTES, ConfigCommand};
-use crate::config::flags::{Flags, log_flag};
+use crate::config::flags::{Flags, LogFlags};
 use crate::config::{Environment, Sources};
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::import::{IMPORT_NOTES, ImportArguments};
-use crate::logs::Format;
 use crate::operate::arguments::{
     ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
     Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments, TopArguments,
@@ -35,14 +34,9 @@ use std::path::PathBuf;
     arg_required_else_help = true
 )]
 pub struct Arguments {
-    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as
-    /// `info,net=debug`. Without it the environment variable RUST_LOG decides, then `general.log`
-    /// in the broker's configuration, and without those it is `info`
-    #[arg(long, global = true, value_name = "LEVEL")]
-    pub log: Option<String>,
-    /// How lines are written on stderr
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto")]
-    pub log_format: Format,
+    /// For all commands.
+    #[command(flatten)]
+    pub logs: LogFlags,
     /// For the commands of the client, which also take it themselves.
     #[command(flatten)]
     pub connection: Connection,
@@ -230,11 +224,10 @@ impl Arguments {
 }
 
 impl ServeArguments {
-    /// All who may say something of the configuration; `log` is the flag of that name, which all
-    /// commands have.
-    pub fn sources(&self, log: Option<&str>) -> Sources {
+    /// All who may say something of the configuration; `logs` are flags that all commands have.
+    pub fn sources(&self, logs: &LogFlags) -> Sources {
         let mut flags = self.flags.0.clone();
-        flags.extend(log.map(log_flag));
+        flags.extend(logs.said());
         Sources {
             dev: self.dev,
             file: self.config.clone(),

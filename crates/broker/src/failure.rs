@@ -55,6 +55,7 @@ mod tests {
     use super::*;
     use crate::arguments::{Arguments, Command};
     use crate::config::Environment;
+    use crate::config::flags::LogFlags;
     use clap::Parser;
 
     #[track_caller]
@@ -62,7 +63,7 @@ mod tests {
         let Command::Serve(arguments) = Arguments::parse_from(line.split(' ')).command else {
             panic!("{line}");
         };
-        let mut sources = arguments.sources(None);
+        let mut sources = arguments.sources(&LogFlags::default());
         sources.environment = Environment::default();
         let loaded = sources.load_without_file().unwrap();
         let said = explain(error, &loaded).to_string();

@@ -3,8 +3,8 @@
 
 mod fields;
 
+use crate::config::choices::LogFormat;
 use anyhow::Context;
-use clap::ValueEnum;
 use fields::Fields;
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
@@ -13,31 +13,15 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// What is logged when neither `--log` nor RUST_LOG says otherwise.
-const DEFAULT_FILTER: &str = "info";
-
 /// Changes what is logged; set when logging starts.
 static CHANGE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// How lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// JSON if stderr goes to the journal of systemd, else text
-    #[default]
-    Auto,
-    /// For people
-    Text,
-    /// One object per line
-    Json,
-}
-
-impl Format {
-    fn is_json(self) -> bool {
-        match self {
-            Format::Auto => goes_to_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
-            Format::Text => false,
-            Format::Json => true,
-        }
+/// Whether lines are JSON.
+fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => goes_to_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
     }
 }
 
@@ -48,30 +32,14 @@ fn goes_to_journal(named: Option<&str>) -> bool {
     is.is_ok_and(|is| Some(is.as_str()) == named)
 }
 
-/// Starts logging as the broker's configuration says. Errs if the filter cannot be read.
-pub fn start_as(filter: &str, format: Format) -> anyhow::Result<()> {
-    begin(parse(filter)?, format);
-    Ok(())
-}
-
-/// Starts logging: by `flag` if given, else by the environment variable RUST_LOG. Errs if the
-/// filter cannot be read.
-pub fn start(flag: Option<&str>, format: Format) -> anyhow::Result<()> {
-    let filter = match (flag, std::env::var("RUST_LOG")) {
-        (Some(flag), _) => parse(flag).context("--log")?,
-        (None, Ok(variable)) if !variable.is_empty() => parse(&variable).context("RUST_LOG")?,
-        (None, _) => parse(DEFAULT_FILTER)?,
-    };
-    begin(filter, format);
-    Ok(())
-}
-
-fn begin(filter: EnvFilter, format: Format) {
+/// Starts logging. Errs if the filter cannot be read.
+pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = parse(filter)?;
     let (filter, handle) = reload::Layer::new(filter);
     // Logging starts once.
     let _ = CHANGE.set(handle);
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
-    let lines = match format.is_json() {
+    let lines = match is_json(format) {
         true => lines.json().flatten_event(true).boxed(),
         false => {
             let lines = lines.with_ansi(stderr().is_terminal());
@@ -82,6 +50,7 @@ fn begin(filter: EnvFilter, format: Format) {
         .with(filter)
         .with(lines)
         .init();
+    Ok(())
 }
 
 /// Logs by another filter from now on. Errs if it cannot be read.

@@ -45,23 +45,26 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let Arguments {
-        log,
-        log_format,
+        logs: log_flags,
         connection,
         command,
     } = arguments;
     let loaded = match &command {
-        Command::Serve(arguments) => match arguments.sources(log.as_deref()).load() {
+        Command::Serve(arguments) => match arguments.sources(&log_flags).load() {
             Ok(loaded) => Some(loaded),
             Err(problems) => return config::commands::complain(&problems),
         },
         _ => None,
     };
-    let started = match &loaded {
-        Some(loaded) => logs::start_as(&loaded.config.general.log.0, log_format),
-        None => logs::start(log.as_deref(), log_format),
+    let config = match &loaded {
+        Some(loaded) => Ok(loaded.config.clone()),
+        None => config::of_commands(&log_flags),
     };
-    if let Err(error) = started {
+    let general = match config {
+        Ok(config) => config.general,
+        Err(problems) => return config::commands::complain(&problems),
+    };
+    if let Err(error) = logs::start(&general.log.0, general.log_format) {
         eprintln!("meshring: {error:#}");
         return ExitCode::from(2);
     }
@@ -71,11 +74,11 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(arguments) => {
             let loaded = loaded.expect("loaded above, for this command");
-            let sources = arguments.sources(log.as_deref());
+            let sources = arguments.sources(&log_flags);
             serve::run(loaded, sources).map(|()| ExitCode::SUCCESS)
         }
         Command::Config(ConfigArguments { client, command }) => match command {
-            Some(command) => config::commands::run(&command, log.as_deref()).map_err(Into::into),
+            Some(command) => config::commands::run(&command, &log_flags).map_err(Into::into),
             None => return cli::run(ClientCommand::Config(client), connection),
         },
         Command::Backup(arguments) => upkeep::backup(&arguments),

@@ -54,6 +54,18 @@ pub enum AnonymousClients {
     Deny,
 }
 
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// JSON if stderr goes to the journal of systemd, else text
+    #[default]
+    Auto,
+    /// For people
+    Text,
+    /// One object per line
+    Json,
+}
+
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DialectName {

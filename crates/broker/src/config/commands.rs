@@ -1,6 +1,7 @@
 //! `meshring config`: check a file, show what counts, write the file that is shipped.
 
 use super::example::example;
+use super::flags::LogFlags;
 use super::keys::{KEYS, SECTIONS};
 use super::problem::{Problem, Severity};
 use super::raw::toml_of;
@@ -63,7 +64,7 @@ pub struct ShowArguments {
 }
 
 /// Does it. Errs if stdout cannot be written to.
-pub fn run(command: &ConfigCommand, log: Option<&str>) -> io::Result<ExitCode> {
+pub fn run(command: &ConfigCommand, logs: &LogFlags) -> io::Result<ExitCode> {
     let mut stdout = io::stdout().lock();
     match command {
         ConfigCommand::Example => stdout.write_all(example().as_bytes())?,
@@ -89,7 +90,7 @@ pub fn run(command: &ConfigCommand, log: Option<&str>) -> io::Result<ExitCode> {
             )?;
         }
         ConfigCommand::Show(arguments) => {
-            let sources = arguments.serve.sources(log);
+            let sources = arguments.serve.sources(logs);
             let loaded = match sources.load() {
                 Ok(loaded) => loaded,
                 Err(problems) => return Ok(complain(&problems)),

@@ -1,11 +1,12 @@
 //! The flags of keys, made of the table of keys: their help, their defaults and their variables
 //! cannot differ from what a file is told.
 
+use super::choices::LogFormat;
 use super::key::Key;
 use super::keys::{Config, KEYS, SECTIONS};
 use super::raw::Raw;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser, ValueParser};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -53,10 +54,37 @@ impl FromArgMatches for Flags {
     }
 }
 
-/// What `--log` says, which all commands have.
-pub fn log_flag(text: &str) -> (&'static Key, Raw) {
-    let key = super::keys::find("general.log").expect("there is such a key");
-    (key, Raw::Word(text.to_owned()))
+/// Flags about the log, which all commands have.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LogFlags {
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as
+    /// `info,net=debug`. Without it the environment variable RUST_LOG decides, then `general.log`
+    /// in the broker's configuration, and without those it is `info`
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// How lines are written on stderr. Without it the environment variable MESHRING_LOG_FORMAT
+    /// decides, then `general.log_format` in the broker's configuration, and without those it is
+    /// `auto`
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl LogFlags {
+    /// What they say of their keys.
+    pub fn said(&self) -> impl Iterator<Item = (&'static Key, Raw)> + use<> {
+        let format = self
+            .log_format
+            .and_then(|format| format.to_possible_value());
+        let format = format.map(|format| format.get_name().to_owned());
+        let said = [
+            ("general.log", self.log.clone()),
+            ("general.log_format", format),
+        ];
+        said.into_iter().filter_map(|(path, text)| {
+            let key = super::keys::find(path).expect("there is such a key");
+            Some((key, Raw::Word(text?)))
+        })
+    }
 }
 
 fn word(value: &OsString) -> Raw {

@@ -6,7 +6,7 @@
 //! `"auto"`.
 
 use super::choices::{
-    AnonymousClients, DefaultWhitelists, DialectName, Driver, Permission, QueueFull,
+    AnonymousClients, DefaultWhitelists, DialectName, Driver, LogFormat, Permission, QueueFull,
 };
 use super::key::Key;
 use super::setting::{Bytes, Cpus, HttpListener, LogFilter, MaybePath, Secret, Setting, Shards};
@@ -115,6 +115,9 @@ keys! {
         data: PathBuf = PathBuf::from(DATA) => flag("data", "DIR"), dev("\"./data\""), path_name(), restart();
         /// What to log.
         log: LogFilter = LogFilter("info".to_owned()) => or(&["RUST_LOG"]);
+        /// How log lines are written: "text" for people, "json" for programs, an object per line;
+        /// "auto" is JSON where systemd's journal reads along.
+        log_format: LogFormat = LogFormat::Auto => or(&["MESHRING_LOG_FORMAT"]), restart();
     }
 
     /// MQTT clients and their sessions.

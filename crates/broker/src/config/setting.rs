@@ -3,7 +3,7 @@
 //! Whoever cannot read a value says what was expected, in words that go behind the key's name.
 
 use super::choices::{
-    AnonymousClients, DefaultWhitelists, DialectName, Driver, Permission, QueueFull,
+    AnonymousClients, DefaultWhitelists, DialectName, Driver, LogFormat, Permission, QueueFull,
 };
 use super::raw::Raw;
 use crate::cpus::CpuList;
@@ -470,6 +470,7 @@ choices! {
     Mode;
     QueueFull;
     Driver;
+    LogFormat;
     DefaultWhitelists;
     DialectName;
     Permission: Permission::Allow, Permission::Deny;

@@ -5,6 +5,7 @@
 //! says nothing.
 
 use super::file::{self, Entry, unknown};
+use super::flags::LogFlags;
 use super::key::Key;
 use super::keys::{Config, KEYS, default_ip};
 use super::mcloudtt;
@@ -104,6 +105,31 @@ impl Sources {
         self.layer(read, file)
     }
 
+    /// Reads what variables and flags say of these keys: for commands that read no file, and that do
+    /// not mind what else is wrong.
+    pub fn load_only(&self, paths: &[&str]) -> Result<Config, Vec<Problem>> {
+        let mut layers = Layers {
+            config: Config::defaults(self.dev),
+            origins: KEYS.iter().map(|key| self.default_origin(key)).collect(),
+            problems: Vec::new(),
+        };
+        for key in KEYS.iter().filter(|key| paths.contains(&&*key.path())) {
+            let flag = self
+                .flags
+                .iter()
+                .find(|(flagged, _)| std::ptr::eq(*flagged, key));
+            if let Some((_, raw)) = flag {
+                layers.put(key, raw, Origin::Flag(format!("--{}", key.name)));
+            } else if let Some((name, value, is_port)) = self.variable_of(key) {
+                self.put_variable(&mut layers, key, name, value, is_port);
+            }
+        }
+        match layers.problems.is_empty() {
+            true => Ok(layers.config),
+            false => Err(layers.problems),
+        }
+    }
+
     /// Reads variables and flags alone.
     #[cfg(test)]
     pub fn load_without_file(&self) -> Result<Loaded, Vec<Problem>> {
@@ -128,7 +154,7 @@ impl Sources {
         self.put_variables(&mut layers);
         for (key, raw) in &self.flags {
             let flag = format!("--{}", key.flag.map_or(key.name, |(flag, _)| flag));
-            layers.put(key, raw, Origin::Flag(flag));
+            layers.put(key, raw, Origin::Flag(flag.replace('_', "-")));
         }
         let Layers {
             mut config,
@@ -250,6 +276,17 @@ impl Sources {
                 .push(Problem::error(origin, format!("={raw}: {why}"))),
         }
     }
+}
+
+/// What commands are told that are no broker and read no file, by these flags and by variables: how
+/// they log. The rest is as it is by default. Errs with what makes no sense.
+pub fn of_commands(logs: &LogFlags) -> Result<Config, Vec<Problem>> {
+    let sources = Sources {
+        environment: Environment::of_process(),
+        flags: logs.said().collect(),
+        ..Sources::default()
+    };
+    sources.load_only(&["general.log", "general.log_format"])
 }
 
 /// What has been said so far.

@@ -1,6 +1,7 @@
 //! Who counts, and what is refused: flags, variables and files together.
 
 use super::choices::{AnonymousClients, DialectName, Permission};
+use super::flags::LogFlags;
 use super::keys::{Config, KEYS};
 use super::problem::{Origin, Problem};
 use super::sources::{Environment, Loaded, Sources};
@@ -18,7 +19,7 @@ fn load(line: &str, variables: &[(&str, &str)], text: &str) -> Result<Loaded, Ve
     let Command::Serve(arguments) = Arguments::try_parse_from(words).unwrap().command else {
         panic!("{line}");
     };
-    let mut sources = arguments.sources(None);
+    let mut sources = arguments.sources(&LogFlags::default());
     sources.environment = Environment::of(
         variables
             .iter()

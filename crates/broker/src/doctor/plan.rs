@@ -3,6 +3,7 @@
 
 use super::host::{Host, cpu_list};
 use crate::arguments::ServeArguments;
+use crate::config::flags::LogFlags;
 use crate::cpus;
 use crate::durability::Mode;
 use anyhow::anyhow;
@@ -37,10 +38,13 @@ pub struct Plan {
 impl Plan {
     /// From what `meshring serve` would be told, on this host. Errs if that makes no sense.
     pub fn make(arguments: &ServeArguments, connections: u64, host: &Host) -> anyhow::Result<Plan> {
-        let loaded = arguments.sources(None).load().map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow!(lines.join("\n"))
-        })?;
+        let loaded = arguments
+            .sources(&LogFlags::default())
+            .load()
+            .map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                anyhow!(lines.join("\n"))
+            })?;
         let config = &loaded.config;
         let cpus = cpus::place(config.shards(), config.cpus(), &usable(host))?;
         let is_kept = config.durability.mode != Mode::Memory;

@@ -38,6 +38,33 @@ fn without_the_journal_lines_are_for_people() {
     );
 }
 
+#[test]
+fn a_flag_a_variable_and_the_file_say_how_lines_are_written() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("meshring.toml");
+    std::fs::write(&file, "[general]\nlog_format = \"json\"\n").unwrap();
+    let is_json = |variable: &str, flags: &[&str]| {
+        let mut command = meshring();
+        command.env("MESHRING_LOG_FORMAT", variable);
+        command.env("MESHRING_CONFIG", &file);
+        let mut broker = Broker::start_as(command, flags);
+        broker.signal("TERM");
+        broker.wait().1.starts_with('{')
+    };
+    assert!(is_json("", &[]));
+    assert!(!is_json("text", &[]));
+    assert!(is_json("text", &["--log-format", "json"]));
+    let mut command = meshring();
+    command.args(["check", "--data", "/nonexistent"]);
+    let output = command.env("MESHRING_LOG_FORMAT", "xml").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("MESHRING_LOG_FORMAT=xml: expected auto or text or json"),
+        "{text}"
+    );
+}
+
 /// What a broker logs while clients do this, line by line.
 fn json_while(flags: &[&str], work: impl FnOnce(&Broker)) -> Vec<Value> {
     let all = [&["--log-format", "json", "--shards", "1"], flags].concat();

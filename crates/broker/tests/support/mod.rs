@@ -21,7 +21,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The program as it was built for this test, with nothing inherited that could change its logs.
 pub fn meshring() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshring"));
-    command.stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+        .stdin(Stdio::null())
+        .env_remove("RUST_LOG")
+        .env_remove("MESHRING_LOG_FORMAT");
     command
 }
 
