@@ -94,6 +94,8 @@ counters! {
     dropped_not_authorized,
     /// Messages dropped between shards at QoS 0.
     dropped_lane_full,
+    /// Messages of devices dropped because too many fan-outs are under way.
+    dropped_fan_out_full,
     /// Messages not sent because they are larger than the client takes.
     dropped_too_large,
     /// Messages that expired in a queue.

@@ -125,15 +125,12 @@ impl Shard {
             }
             Frame::Emit { request, emission } => {
                 let mut ticket = ticket_of(from, request);
-                self.emit_here(&emission, &mut ticket, effects);
+                self.emit_here(emission, &mut ticket, effects);
                 self.finish_ticket(ticket, effects);
             }
             Frame::Hear { request, hearing } => {
                 let mut ticket = ticket_of(from, request);
-                for device in hearing.to {
-                    let onward = hearing.is_onward;
-                    self.hear(device, &hearing.event, onward, &mut ticket, effects);
-                }
+                self.hear_here(*hearing, &mut ticket, effects);
                 // What is awaited may be of the same tier: the credit must not wait for it.
                 if let Some(pending) = ticket.pending {
                     self.mark_late(pending, effects);

@@ -69,9 +69,10 @@ pub struct Limits {
     pub devices_max: usize,
     /// Tokens of one device.
     pub tokens_max: usize,
-    /// Subscriptions to one device, and of one device to those of one shard: they are told in one
-    /// step.
+    /// Subscriptions to one device, and of one device to those of one shard.
     pub device_subscriptions_max: usize,
+    /// Devices that are told of an event in one turn of a shard; the others are told in the next.
+    pub told_per_turn: usize,
     /// Bytes of the documents of one shard.
     pub device_bytes_max: usize,
     /// Seconds between two publications of `$SYS`; 0 switches them off.
@@ -122,6 +123,7 @@ impl Default for Limits {
             devices_max: 10_000_000,
             tokens_max: 1_000,
             device_subscriptions_max: 10_000,
+            told_per_turn: 256,
             device_bytes_max: 8 << 30,
             sys_interval_s: 10,
         }

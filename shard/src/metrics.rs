@@ -264,6 +264,7 @@ impl Exposition {
                 ("too_large", c.dropped_too_large),
                 ("not_authorized", c.dropped_not_authorized),
                 ("lane_full", c.dropped_lane_full),
+                ("fan_out_full", c.dropped_fan_out_full),
                 ("slow_socket", c.dropped_output_full),
             ],
         );

@@ -169,6 +169,15 @@ impl Ticket {
         }
     }
 
+    /// For more work on an entry that awaits it already.
+    pub fn going_on(pending: u32, wants_answer: bool) -> Ticket {
+        Ticket {
+            pending: Some(pending),
+            wants_answer,
+            ..Ticket::unawaited()
+        }
+    }
+
     /// Makes the entry if need be, and lets it await one more answer.
     pub fn wait(&mut self, table: &mut PendingTable) -> u32 {
         let id = *self.pending.get_or_insert_with(|| {
@@ -219,6 +228,11 @@ impl PendingTable {
     /// Lets an entry await more answers.
     pub fn await_more(&mut self, id: u32, more: u32) {
         self.entries.at_mut(id).awaiting += more;
+    }
+
+    /// How many answers an entry awaits.
+    pub fn awaiting(&self, id: u32) -> u32 {
+        self.entries.at(id).awaiting
     }
 
     /// Notes that an entry may take long. Returns its origin the first time.

@@ -231,8 +231,7 @@ impl Shard {
         let congested = match sent {
             None => self.route(&mut lazy, &mut ticket, effects),
             Some((device, outgoing)) => {
-                self.send_published(device, &outgoing, &mut ticket, effects);
-                None
+                self.send_published(device, &outgoing, &mut ticket, effects)
             }
         };
         self.forwarded = forwarded;
@@ -546,7 +545,8 @@ impl Shard {
     /// One awaited answer has come.
     pub(crate) fn answer_pending(&mut self, id: u32, answer: Outcome, effects: &mut Effects) {
         let Some(pending) = self.pending.answer(id, answer) else {
-            return;
+            let awaiting = self.pending.awaiting(id);
+            return self.mesh.tellings.on_answer(id, awaiting);
         };
         let outcome = pending.outcome;
         match pending.origin {

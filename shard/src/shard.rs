@@ -499,6 +499,7 @@ impl Shard {
         self.expire_retained();
         self.read_on(effects);
         self.go_on_searching(effects);
+        self.go_on_telling(effects);
         self.sweep_on(effects);
         self.pump_on(effects);
         self.drain_groups(effects);
@@ -510,6 +511,7 @@ impl Shard {
 
     /// Asserts the invariants that span several tables. Costs time: for tests and the simulator.
     pub fn check(&self) {
+        self.mesh.tellings.check();
         let mut connected = 0;
         for (index, connection) in self.connections.iter().enumerate() {
             let Some(connection) = connection else {

@@ -145,6 +145,7 @@ fn dropped(total: &Counters) -> u64 {
         + total.dropped_queue_full
         + total.dropped_not_authorized
         + total.dropped_lane_full
+        + total.dropped_fan_out_full
         + total.dropped_too_large
         + total.dropped_expired
 }

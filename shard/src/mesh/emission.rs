@@ -65,6 +65,11 @@ pub struct MeshEvent {
 }
 
 impl MeshEvent {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.frame.len() + self.body.len()
+    }
+
     /// A document has changed; `view` is how it is shown now.
     pub fn config(device: DeviceId, view: &[u8]) -> MeshEvent {
         let mut frame = b"{\"event\":\"config\",\"device\":".to_vec();
@@ -107,6 +112,12 @@ pub struct Emission {
 }
 
 impl Emission {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let broadcast = self.broadcast.as_ref().map_or(0, |event| event.frame.len());
+        self.message.bytes() + broadcast + size_of_val(&*self.direct)
+    }
+
     /// Of a message that has been read.
     pub fn new(from: DeviceId, outgoing: &Outgoing, hops: u8) -> Emission {
         let body: Arc<[u8]> = outgoing.body().into();

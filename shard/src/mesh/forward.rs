@@ -6,7 +6,6 @@
 
 use super::emission::MeshEvent;
 use super::{Computing, seconds};
-use crate::pending::{Origin, Ticket};
 use crate::{DeviceId, Effects, Shard, Task, Webhook};
 use meshblu::{Forwarder, Kind, Outgoing, TokenOptions};
 use std::sync::Arc;
@@ -58,10 +57,9 @@ impl Shard {
         match Outgoing::parse(body.as_bytes(), device, limit) {
             Err(_) => self.counters.webhooks_failed += 1,
             Ok(outgoing) => {
-                let mut ticket = Ticket::awaited(Origin::Nobody);
-                let hops = event.hops + 1;
-                self.emit_message_again(device, &outgoing, hops, &mut ticket, effects);
-                self.finish_ticket(ticket, effects);
+                if !self.emit_again(device, &outgoing, event.hops + 1, effects) {
+                    self.counters.webhooks_failed += 1;
+                }
             }
         }
     }

@@ -6,7 +6,8 @@
 //! job is one value in one place.
 //!
 //! Always: a job asks one question at a time, and ends with exactly one outcome. Bounded by
-//! `Limits::calls_max`: beyond it a request is refused with 503.
+//! `Limits::calls_max`, and messages of one device by a share of it: beyond it a request is refused
+//! with 503.
 
 use super::ask::{Ask, Asker, Proof, Told};
 use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome, SubscriptionOf};
@@ -21,6 +22,9 @@ use std::sync::Arc;
 const RESULTS_MAX: usize = 10_000;
 /// Bytes of documents in one answer.
 const RESULT_BYTES_MAX: usize = 16 * 1_048_576;
+
+/// One device may have this part of all calls under way as messages.
+const SHARE_OF_ONE: usize = 16;
 
 /// A request under way.
 #[derive(Debug)]
@@ -398,12 +402,20 @@ impl Shard {
         };
         match outgoing {
             Err(refusal) => self.end_job(id, Err(refusal), effects),
+            Ok(_) if !self.may_send_more(from) => self.end_job(id, Err(Refusal::Busy), effects),
             Ok(outgoing) => {
+                *self.mesh.sending.entry(from).or_default() += 1;
                 let mut ticket = Ticket::awaited(Origin::Job { id });
                 self.emit_message(from, &outgoing, &mut ticket, effects);
                 self.finish_ticket(ticket, effects);
             }
         }
+    }
+
+    /// Messages wait for slow subscribers: those of one device must not take all calls.
+    fn may_send_more(&self, device: DeviceId) -> bool {
+        let under_way = self.mesh.sending.get(&device).copied().unwrap_or_default();
+        (under_way as usize) < self.config.limits.calls_max.div_ceil(SHARE_OF_ONE)
     }
 
     /// All who are to have a job's message have it.
@@ -416,6 +428,12 @@ impl Shard {
     ) {
         let job = self.mesh.jobs.at_mut(id);
         job.batch = job.batch.max(batch);
+        let from = job.subject();
+        let under_way = self.mesh.sending.get_mut(&from).expect("counted");
+        *under_way -= 1;
+        if *under_way == 0 {
+            self.mesh.sending.remove(&from);
+        }
         let outcome = match is_refused {
             true => Err(Refusal::Busy),
             false => Ok(Done::Sent),

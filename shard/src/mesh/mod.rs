@@ -6,7 +6,7 @@
 //! | `jobs.rs`, `ask.rs` | requests under way; their steps |
 //! | `steps.rs`, `tokens.rs` | what the owner of a device does at a step |
 //! | `registry.rs`, `live.rs` | devices; their connections |
-//! | `fanout.rs`, `emission.rs` | who hears of what |
+//! | `fanout.rs`, `telling.rs`, `emission.rs` | who hears of what, when, and what it is |
 //! | `http.rs`, `exchange.rs`, `routes.rs`, `requests.rs`, `answers.rs` | HTTP connections, and how they end; which requests there are, what they ask, how they are answered |
 //! | `openapi.rs`, `metrics.rs` | what HTTP clients may read about the server |
 //! | `hearing.rs`, `socket.rs`, `mqtt.rs`, `rpc.rs` | connections of devices: WebSocket, MQTT |
@@ -35,6 +35,7 @@ pub(crate) mod rpc;
 mod secrets;
 pub(crate) mod socket;
 mod steps;
+mod telling;
 mod tokens;
 
 use crate::map::{Map, Set, map_with_seed, set_with_seed};
@@ -50,6 +51,7 @@ use rpc::Rpc;
 use secrets::Secrets;
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use telling::Tellings;
 
 /// What a shard keeps for the Meshblu API.
 #[derive(Debug)]
@@ -58,8 +60,12 @@ pub(crate) struct Mesh {
     pub registry: Registry,
     /// Requests that came by connections of this shard.
     pub jobs: Slots<Job>,
+    /// How many of them send a message, by the device that it is from.
+    pub sending: Map<DeviceId, u32>,
     /// Jobs that search on at the next tick, and from where.
     pub searching: VecDeque<(u32, u32)>,
+    /// Fan-outs that go on at the next tick.
+    pub tellings: Tellings,
     /// Connections of this shard that have shown a device's token, by their numbers.
     pub identities: Map<u32, Identity>,
     /// HTTP connections that are closed once this batch is durable: their last answer waits for it.
@@ -118,7 +124,9 @@ impl Mesh {
         Mesh {
             registry: Registry::new(seed),
             jobs: Slots::default(),
+            sending: map_with_seed(seed),
             searching: VecDeque::new(),
+            tellings: Tellings::new(seed),
             identities: map_with_seed(seed),
             closing: Vec::new(),
             revoked_early: set_with_seed(seed),
@@ -132,7 +140,7 @@ impl Mesh {
 
     /// Whether the next tick has something to do.
     pub fn wants_turn(&self) -> bool {
-        !self.searching.is_empty()
+        !self.searching.is_empty() || self.tellings.wants_turn()
     }
 }
 

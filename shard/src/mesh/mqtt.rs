@@ -17,7 +17,7 @@ use super::hearing::Identity;
 use super::live::Transport;
 use crate::pending::Ticket;
 use crate::shard::{TimerKey, pause};
-use crate::{ConnectionId, DeviceId, Effects, Frame, SessionId, Shard, Span, topic};
+use crate::{ConnectionId, DeviceId, Effects, Frame, SessionId, Shard, ShardId, Span, topic};
 use meshblu::{Outgoing, Refusal};
 use mqtt_v5_codec::{Connect, Publish, QoS, ReasonCode};
 
@@ -289,15 +289,15 @@ impl Shard {
         self.settle_publish(session, sequence, reason, batch, effects);
     }
 
-    /// Sends what a device has published.
+    /// Sends what a device has published. Returns a shard that the sender had better wait for.
     pub(crate) fn send_published(
         &mut self,
         device: DeviceId,
         outgoing: &Outgoing,
         ticket: &mut Ticket,
         effects: &mut Effects,
-    ) {
+    ) -> Option<ShardId> {
         ticket.matched = true;
-        self.emit_message(device, outgoing, ticket, effects);
+        self.emit_message(device, outgoing, ticket, effects)
     }
 }

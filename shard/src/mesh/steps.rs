@@ -5,7 +5,6 @@
 
 use super::ask::{Ask, Asker, Told};
 use super::call::{SubscriptionOf, Way};
-use super::emission::MeshEvent;
 use crate::frame::Answer;
 use crate::{Change, DeviceId, Effects, Frame, Shard};
 use meshblu::{Access, DefaultWhitelists, Device, Kind, Query, Refusal, Registration, Timestamp};
@@ -187,6 +186,14 @@ impl Shard {
         }
     }
 
+    /// A device is not changed when those who hear of it could not be told.
+    fn can_change(&self, device: DeviceId) -> Result<()> {
+        match self.mesh.tellings.has_room_for(device) {
+            true => self.can_keep(),
+            false => Err(Refusal::Busy),
+        }
+    }
+
     pub(super) fn timestamp(&self) -> Timestamp {
         Timestamp(self.now.0)
     }
@@ -261,7 +268,7 @@ impl Shard {
             true => old.operate(body, now)?,
             false => old.merge(body, now)?,
         };
-        self.can_keep()?;
+        self.can_change(id)?;
         let view = self.put_document(new, effects);
         let told = Told::Updated {
             view,
@@ -282,7 +289,7 @@ impl Shard {
             return Err(Refusal::Forbidden);
         }
         let new = old.claimed(owner, self.timestamp());
-        self.can_keep()?;
+        self.can_change(id)?;
         self.put_document(new, effects);
         let entry = self.mesh.registry.find(id).expect("just put");
         let quoted = format!("\"{owner}\"");
@@ -302,7 +309,7 @@ impl Shard {
         });
         let view = self.view_of(&new);
         self.mesh.registry.replace(new);
-        self.emit_own(id, MeshEvent::config(id, &view), effects);
+        self.emit_config(id, &view, effects);
         view
     }
 
@@ -313,8 +320,8 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<(Told, bool)> {
         self.configurable(id, actor)?;
-        self.can_keep()?;
-        self.emit_own(id, MeshEvent::unregistered(id), effects);
+        self.can_change(id)?;
+        self.emit_unregistered(id, effects);
         let entry = self.mesh.registry.remove(id).expect("just seen");
         self.keep(Change::RemoveDevice { device: id });
         for live in entry.live {

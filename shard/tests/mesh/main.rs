@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crowds;
 mod decisions;
 mod matrix;
 mod mesh;

@@ -70,6 +70,7 @@ impl World {
             is_checked: true,
             is_slow: false,
             holds_computes: false,
+            most_told: 0,
             called: Vec::new(),
         };
         World {
@@ -232,6 +233,16 @@ impl World {
         self.inner.borrow_mut().turn(&arrivals);
     }
 
+    /// The most events of devices that one event of a shard has had told since the last time.
+    pub fn most_told(&self) -> u64 {
+        self.inner.borrow().most_told
+    }
+
+    /// Begins to count them anew.
+    pub fn forget_most_told(&self) {
+        self.inner.borrow_mut().most_told = 0;
+    }
+
     /// Asks every shard to stop and returns whether all have.
     pub fn stop(&self) -> bool {
         let mut inner = self.inner.borrow_mut();
@@ -258,6 +269,8 @@ pub struct Inner {
     is_slow: bool,
     /// Helper threads do nothing.
     holds_computes: bool,
+    /// The most events of devices that one event of a shard has had told.
+    pub most_told: u64,
     /// Webhooks that were called.
     pub called: Vec<shard::Webhook>,
 }
@@ -377,7 +390,10 @@ impl Inner {
         self.events += 1;
         assert!(self.events < EVENTS_MAX, "the shards never come to rest");
         let core = &mut self.cores[core];
+        let before = core.shard.counters().mesh_delivered;
         core.shard.handle(self.now, event, &mut core.effects);
+        let told = core.shard.counters().mesh_delivered - before;
+        self.most_told = self.most_told.max(told);
         if self.is_checked {
             core.shard.check();
         }

@@ -214,6 +214,7 @@ impl Config {
             devices_max: limits.devices_max as usize,
             tokens_max: devices.tokens_max as usize,
             device_subscriptions_max: devices.subscriptions_max as usize,
+            told_per_turn: defaults.told_per_turn,
             device_bytes_max: limits.device_bytes_max.in_memory(),
             sys_interval_s: mqtt.sys_interval_s,
         }

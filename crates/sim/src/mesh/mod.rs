@@ -55,6 +55,7 @@ fn plan(seed: u64, options: &Options, chance: &mut Chance) -> Plan {
         // Nobody is closed for being slow, and nothing is published that no device has sent.
         slow_subscriber_ms: 3_600_000,
         sys_interval_s: 0,
+        told_per_turn: chance.pick(&[1, 2, 5, 256]),
         ..Limits::default()
     };
     plan.kernel_bytes = chance.pick(&[300, 5_000, 200_000]);
