@@ -5,7 +5,8 @@
 //! broker: `fleet` holds the connections, `traffic` decides what is sent when and counts what
 //! comes back, `measure` and `procfs` ask the kernel what it cost, `scenarios` say what is set up,
 //! and `outcome` judges whether a figure may be believed. `compare` runs brokers in turn;
-//! `comparison` makes medians of it, `markdown` and `html` show them.
+//! `comparison` makes medians of it, `markdown` and `html` show them. `operate` measures nothing: it
+//! asks whether operators may do what they do while clients are at work.
 
 pub mod brokers;
 pub mod compare;
@@ -17,6 +18,7 @@ pub mod html;
 pub mod ledger;
 pub mod markdown;
 pub mod measure;
+pub mod operate;
 pub mod options;
 pub mod outcome;
 pub mod procfs;

@@ -11,6 +11,7 @@ use perf::comparison::Comparison;
 use perf::freshblu;
 use perf::markdown;
 use perf::measure::Subject;
+use perf::operate;
 use perf::options::Options;
 use perf::outcome::Outcome;
 use perf::procfs;
@@ -56,6 +57,9 @@ enum Command {
     /// The server of devices beside freshblu-server: what requests, messages, registrations and idle
     /// WebSockets cost
     Freshblu(Freshblu),
+    /// 20,000 idle and 1,000 active clients through a reload, a change of the log level, a drain and an
+    /// upgrade: whether anything is lost that was promised.
+    Operate(Box<operate::Options>),
     /// Make the tables and plots of a saved comparison again
     Report {
         /// The JSON file that `compare` saved.
@@ -181,6 +185,7 @@ fn main() -> Result<()> {
         Command::Freshblu(Freshblu { request, places }) => {
             freshblu::compare(&request, &places.places())
         }
+        Command::Operate(options) => run_operation(&options),
         Command::Report { file } => {
             let directory = file.parent().map(Path::to_owned).unwrap_or_default();
             show(&compare::read(&file)?, &directory)
@@ -209,6 +214,18 @@ fn run_one(scenario: Scenario, run: Run) -> Result<()> {
     print(&outcome, run.json)?;
     if !outcome.faults.is_empty() {
         bail!("the run has faults: its figures are not to be used");
+    }
+    Ok(())
+}
+
+fn run_operation(options: &operate::Options) -> Result<()> {
+    let report = operate::run(options)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    eprint!("{}", report.table());
+    if report.faults > 0 {
+        bail!("{} promises were broken", report.faults);
     }
     Ok(())
 }

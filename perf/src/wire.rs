@@ -76,7 +76,7 @@ pub fn take(version: Version, bytes: &[u8]) -> Result<Option<(Packet<'_>, usize)
 }
 
 /// A variable byte integer: its value and how many bytes it took.
-fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+pub(crate) fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let mut value = 0usize;
     for (index, &byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7F) << (7 * index);
@@ -140,7 +140,7 @@ fn decode_publish(version: Version, first: u8, body: &[u8]) -> Result<Packet<'_>
     })
 }
 
-fn after_properties(bytes: &[u8]) -> Result<&[u8], Malformed> {
+pub(crate) fn after_properties(bytes: &[u8]) -> Result<&[u8], Malformed> {
     let (length, header) =
         remaining_length(bytes)?.ok_or(Malformed("property length cut short"))?;
     bytes
@@ -149,7 +149,7 @@ fn after_properties(bytes: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 /// Appends a variable byte integer.
-fn push_length(out: &mut Vec<u8>, mut value: usize) {
+pub(crate) fn push_length(out: &mut Vec<u8>, mut value: usize) {
     assert!(
         value < 268_435_456,
         "a packet of 256 MiB is never generated"
@@ -164,7 +164,7 @@ fn push_length(out: &mut Vec<u8>, mut value: usize) {
     }
 }
 
-fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).expect("generated strings are short");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -245,7 +245,7 @@ impl Stamp {
     }
 
     #[inline]
-    fn write(self, payload: &mut [u8]) {
+    pub(crate) fn write(self, payload: &mut [u8]) {
         payload[..4].copy_from_slice(&self.publisher.to_be_bytes());
         payload[4..8].copy_from_slice(&self.sequence.to_be_bytes());
         payload[8..16].copy_from_slice(&self.intended_ns.to_be_bytes());
