@@ -2,7 +2,8 @@
 //!
 //! Whoever holds [`Doors`] opens and closes them from any thread; each shard hears of it by a channel
 //! of its own and looks into it when a counter has moved. A listener that is closed keeps the
-//! connections that came by it. Bounded: at most [`DOORS_MAX`] listeners.
+//! connections that came by it. How many connections a shard holds is told by the same way.
+//! Bounded: at most [`DOORS_MAX`] listeners.
 
 use crate::StartError;
 use crate::listen::{self, Listening};
@@ -24,6 +25,8 @@ pub(crate) enum Change {
     Close(u32),
     /// Who comes by the listener of this number comes by one of this kind.
     Rename(u32, Listener),
+    /// Hold so many connections at most.
+    Limit(u32),
 }
 
 /// A listener that is open.
@@ -115,6 +118,12 @@ impl Doors {
             }
             inner.tell(|| Change::Rename(door.number, kind));
         });
+        self.stopper.announce_doors();
+    }
+
+    /// Has each shard hold so many connections at most, 1 or more; those that it holds already stay.
+    pub fn limit_connections(&self, most: u32) {
+        self.locked(|inner| inner.tell(|| Change::Limit(most.max(1))));
         self.stopper.announce_doors();
     }
 

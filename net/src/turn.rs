@@ -186,6 +186,7 @@ impl<H: Handler> Driver<H> {
                 Change::Open(listeners) => backend.start_accepting(listeners)?,
                 Change::Close(number) => backend.stop_accepting_from(number),
                 Change::Rename(number, kind) => backend.rename_listener(number, kind),
+                Change::Limit(most) => self.tuning.connections_max = most,
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod harness;
 use harness::{PATIENCE, Running, Script, exchange, read, serve, tuning};
 use net::{DriverChoice, StartError};
 use shard::{Event, Listener};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ on_both_drivers!(
     a_renamed_listener_keeps_its_place,
     what_cannot_be_had_changes_nothing,
     many_come_and_go_under_load,
+    fewer_and_more_connections_are_allowed,
 );
 
 /// Greets with the letter of the listener, and sends back what it receives.
@@ -128,6 +130,31 @@ fn what_cannot_be_had_changes_nothing(driver: DriverChoice) {
     assert!(doors.open(&vec![(Listener::Mqtt, any()); 2_000]).is_err());
     assert_eq!(doors.open(&[]).unwrap(), []);
     greeted(taken, b'm');
+}
+
+/// Whether the next connection is let in.
+fn is_let_in(address: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    matches!(stream.read(&mut [0]), Ok(1))
+}
+
+fn fewer_and_more_connections_are_allowed(driver: DriverChoice) {
+    let Some(running) = start(driver, 1) else {
+        return;
+    };
+    let doors = running.server().doors();
+    let mut clients: Vec<TcpStream> = (0..3).map(|_| greeted(running.address, b'm')).collect();
+    for (most, expected) in [(1, false), (3, false), (50, true), (0, false)] {
+        doors.limit_connections(most);
+        let end = Instant::now() + PATIENCE;
+        while is_let_in(running.address) != expected {
+            assert!(Instant::now() < end, "{most} connections are allowed");
+        }
+        for client in &mut clients {
+            exchange(client, b"here");
+        }
+    }
 }
 
 fn many_come_and_go_under_load(driver: DriverChoice) {

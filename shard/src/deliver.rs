@@ -116,6 +116,11 @@ impl Shard {
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
+        // Subscriptions that are not allowed any more stay, and are heard again when they are.
+        let is_ordinary_denied = !self.config.mesh.has_free_topics;
+        if is_ordinary_denied && topic::device_uuid(lazy.view.topic).is_none() {
+            return;
+        }
         let mut recipients = std::mem::take(&mut self.recipients);
         let mut groups = Vec::new(); // Does not allocate while it is empty.
         let mut filters = 0;
@@ -130,6 +135,9 @@ impl Shard {
         self.subscriptions
             .for_each_match(lazy.view.topic, |filter, entry| {
                 if exact.is_some_and(|exact| exact != Some(filter)) {
+                    return;
+                }
+                if is_ordinary_denied && self.subscriptions.begins_wild(filter) {
                     return;
                 }
                 filters += usize::from(!entry.subscribers.is_empty());

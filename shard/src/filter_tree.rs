@@ -128,6 +128,14 @@ impl<V> FilterTree<V> {
         }
     }
 
+    /// Whether a filter that is here begins with a wildcard.
+    pub fn begins_wild(&self, id: FilterId) -> bool {
+        match &self.slots[id.0 as usize].place {
+            Place::Exact(_) => false,
+            Place::Wild(position) => self.wild.begins_wild(*position),
+        }
+    }
+
     /// Takes a filter away and gives its value back. The identifier may be given again.
     pub fn remove(&mut self, id: FilterId) -> V {
         let slot = &mut self.slots[id.0 as usize];

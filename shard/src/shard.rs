@@ -170,9 +170,7 @@ impl Shard {
             random,
             config,
         };
-        if let Some(first) = shard.sys.interval() {
-            shard.timers.schedule(now + first, TimerKey::Sys);
-        }
+        shard.schedule_sys();
         shard
     }
 

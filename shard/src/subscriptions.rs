@@ -126,6 +126,11 @@ impl Subscriptions {
         self.tree.filter(id).to_string().into_boxed_str()
     }
 
+    /// Whether a filter begins with a wildcard.
+    pub fn begins_wild(&self, id: FilterId) -> bool {
+        self.tree.begins_wild(id)
+    }
+
     /// How many filters are being announced.
     pub fn announcing(&self) -> usize {
         self.announcements.len()

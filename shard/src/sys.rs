@@ -9,6 +9,7 @@
 use crate::counters::Counters;
 use crate::message::MessageView;
 use crate::shard::{Shard, TimerKey};
+use crate::timers::TimerId;
 use crate::{Config, Effects, Frame, ShardId, Span, Time};
 use mqtt_v5_codec::QoS;
 
@@ -16,7 +17,11 @@ use mqtt_v5_codec::QoS;
 #[derive(Debug)]
 pub struct Sys {
     interval_s: u32,
+    /// Of the next publication.
+    timer: Option<TimerId>,
     started: Time,
+    /// When rates were last worked out.
+    reported: Time,
     /// The last counts of each shard; only on shard 0.
     counted: Vec<Counters>,
     loads: [Load; LOADS.len()],
@@ -51,14 +56,16 @@ impl Sys {
     pub fn new(config: &Config, now: Time) -> Sys {
         Sys {
             interval_s: config.limits.sys_interval_s,
+            timer: None,
             started: now,
+            reported: now,
             counted: vec![Counters::default(); config.shards as usize],
             loads: [Load::default(); LOADS.len()],
         }
     }
 
     /// Time between two publications; `None` if they are switched off.
-    pub fn interval(&self) -> Option<Span> {
+    fn interval(&self) -> Option<Span> {
         (self.interval_s > 0).then(|| Span::from_s(u64::from(self.interval_s)))
     }
 
@@ -125,7 +132,8 @@ impl Sys {
         ] {
             rows.push((topic.into(), value.to_string()));
         }
-        let minutes = f64::from(self.interval_s) / 60.0;
+        let minutes = (now.since(self.reported).0.max(1) as f64) / 60_000_000.0;
+        self.reported = now;
         for (load, (name, count)) in self.loads.iter_mut().zip(LOADS) {
             let value = count(&total);
             let rate = value.saturating_sub(load.last) as f64 / minutes;
@@ -151,11 +159,25 @@ fn dropped(total: &Counters) -> u64 {
 }
 
 impl Shard {
+    /// Publishes every so many seconds from now on; 0: not at all. What is published already stays
+    /// as it is.
+    pub(crate) fn publish_sys_every(&mut self, interval_s: u32) {
+        self.sys.interval_s = interval_s;
+        self.schedule_sys();
+    }
+
+    /// Says when the next publication is due, an interval from now.
+    pub(crate) fn schedule_sys(&mut self) {
+        if let Some(timer) = self.sys.timer.take() {
+            self.timers.cancel(timer);
+        }
+        let next = self.sys.interval().map(|interval| self.now + interval);
+        self.sys.timer = next.map(|next| self.timers.schedule(next, TimerKey::Sys));
+    }
+
     pub(crate) fn on_sys_timer(&mut self, effects: &mut Effects) {
-        let Some(interval) = self.sys.interval() else {
-            return;
-        };
-        self.timers.schedule(self.now + interval, TimerKey::Sys);
+        self.sys.timer = None;
+        self.schedule_sys();
         let counters = self.counters().clone();
         let first = ShardId(0);
         if self.config.shard != first {

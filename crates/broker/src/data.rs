@@ -108,11 +108,6 @@ impl Data {
         self.directory.manifest().placement_seed
     }
 
-    /// The directory.
-    pub fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// The stores of all shards, in order, once all have recovered; none before.
     pub fn workers(&self) -> Vec<WorkerControl> {
         let workers: Option<_> = self

@@ -1,7 +1,7 @@
 //! `meshring serve`: from the command line to a running server, and from a signal to its end.
 
 use crate::admin::console::Consoles;
-use crate::admin::{self, Admin, Doors, Facts};
+use crate::admin::{Admin, Doors, Facts};
 use crate::config::{Loaded, Sources};
 use crate::data::Data;
 use crate::durability::Mode;
@@ -54,6 +54,7 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let helpers = Pool::start(&spare, rules.clone())?;
     let consoles = Consoles::new(shards);
     let admin = Admin::start(doors, Arc::clone(&consoles), reloads, &spare)?;
+    let admin = Arc::new(admin);
     let (passed, asked) = (config.passed.len(), config.further.clone());
     let (consoles_to_tell, spare_to_reload) = (Arc::clone(&consoles), spare.clone());
     let (server, data) = match loaded.config.durability.mode {
@@ -79,7 +80,7 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         helpers: Arc::clone(&helpers),
         stores: data.as_ref().map_or_else(Vec::new, |data| data.workers()),
     });
-    if let Err(error) = announce(&server, admin.addresses()) {
+    if let Err(error) = announce(&server, &admin.addresses()) {
         warn!(%error, "cannot write to stdout which addresses were bound");
     }
     supervise::ready(&status(&server, shards));
@@ -87,6 +88,8 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         sources,
         loaded,
         listeners: Listeners::new(server.doors(), passed, &asked),
+        doors: server.doors(),
+        admin: Arc::clone(&admin),
         consoles: consoles_to_tell,
         helpers: Arc::clone(&helpers),
         rules,
@@ -96,6 +99,7 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let result = server.join();
     admin.stopping();
     drop(watchdog);
+    admin.remove_sockets();
     tidy_up(data.as_deref(), &helpers);
     result.context("stopped by a failure")?;
     info!("stopped");
@@ -106,7 +110,6 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
 fn tidy_up(data: Option<&Data>, helpers: &Pool) {
     if let Some(data) = data {
         data.stop_control();
-        admin::remove_socket(data.path());
     }
     helpers.log();
 }
@@ -175,7 +178,7 @@ fn doors(loaded: &Loaded, placed: &mut Placed) -> Doors {
         addresses: std::mem::take(&mut placed.admin),
         tcp: std::mem::take(&mut placed.admin_tcp),
         unix: std::mem::take(&mut placed.admin_unix),
-        token_file: loaded.config.admin.token_file.0.clone(),
+        ..loaded.config.admin_doors()
     }
 }
 

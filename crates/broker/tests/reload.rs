@@ -33,6 +33,12 @@ fn listen(addresses: &[SocketAddr]) -> String {
     format!("listen = {addresses:?}\n")
 }
 
+/// An address of loopback whose port nobody has at any address at this moment.
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()))
+}
+
 /// Waits until nobody listens there any more.
 #[track_caller]
 fn await_refused(address: SocketAddr) {
@@ -55,10 +61,15 @@ fn arrives(from: &Client, to: &Client, payload: &str) {
 
 /// The answer to a request without credentials.
 fn http(address: SocketAddr, method: &str, target: &str) -> String {
+    http_with(address, method, target, "")
+}
+
+/// The same with further lines in its head.
+fn http_with(address: SocketAddr, method: &str, target: &str, heads: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\
-         Content-Type: application/json\r\n\r\n{{}}"
+         Content-Type: application/json\r\n{heads}\r\n{{}}"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -102,19 +113,170 @@ fn listeners_come_and_go_and_connections_stay() {
         steady.subscribe("steady/#", QoS::AtLeastOnce);
         let second = free_address();
         broker.write(&with(&[first, second]));
-        broker.hang_up(" reloaded ");
+        broker.hang_up(" reloaded changed=");
         let other = Client::connect(second, "other", 0);
         arrives(&other, &steady, "by the listener that was added");
         broker.write(&with(&[second]));
-        broker.hang_up(" reloaded ");
+        broker.hang_up(" reloaded changed=");
         await_refused(first);
         arrives(&other, &steady, "to who came by the one that was removed");
         // The port is free again, and can be had again.
         broker.write(&with(&[second, first]));
-        broker.hang_up(" reloaded ");
+        broker.hang_up(" reloaded changed=");
         let third = Client::connect(first, "third", 0);
         arrives(&third, &steady, "again");
     }
+}
+
+#[test]
+fn a_listener_takes_the_port_of_another_in_one_step() {
+    for kind in KINDS {
+        let first = free_port();
+        let loopback = "allow_anonymous = \"loopback\"\n";
+        let with = |addresses: &[SocketAddr]| file(kind, &(listen(addresses) + loopback));
+        let broker = Configured::start(&with(&[first]), 2);
+        let steady = Client::connect(first, "steady", 0);
+        steady.subscribe("steady/#", QoS::AtLeastOnce);
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], first.port()));
+        let elsewhere = SocketAddr::from(([127, 0, 0, 2], first.port()));
+        for (listener, at) in [(everywhere, elsewhere), (first, first)] {
+            broker.write(&with(&[listener]));
+            broker.hang_up(" reloaded changed=");
+            let other = Client::connect(at, "other", 0);
+            arrives(&other, &steady, "through what has taken its place");
+        }
+        await_refused(elsewhere);
+        // Another program is in the way of the new one: the old one is there again.
+        let program = TcpListener::bind(elsewhere).unwrap();
+        broker.write(&with(&[free_address(), everywhere]));
+        let (code, _, stderr) = broker.reload(&[]);
+        assert_eq!(code, 1, "{stderr}");
+        assert!(
+            stderr.contains(&format!("{everywhere}: Address")) && !stderr.contains("again"),
+            "{stderr}"
+        );
+        let other = Client::connect(first, "other", 0);
+        arrives(&other, &steady, "as before");
+        drop(program);
+        let (code, _, stderr) = broker.reload(&[]);
+        assert_eq!(code, 0, "{stderr}");
+        let other = Client::connect(elsewhere, "other", 0);
+        arrives(&other, &steady, "in the end");
+    }
+}
+
+#[test]
+fn so_many_connections_as_are_allowed_now() {
+    for driver in ["epoll", "auto"] {
+        let any = "listen = [\"127.0.0.1:0\"]\nallow_anonymous = true\n";
+        let with = |most: u32, sys: u32| {
+            let text = file((driver, 1), &format!("{any}sys_interval_s = {sys}\n"));
+            format!("{text}[limits]\nconnections_max = {most}\n")
+        };
+        let broker = Configured::start(&with(3, 0), 2);
+        let mqtt = broker.bound[0].1;
+        let mut one = Raw::connected(mqtt, "one");
+        let mut two = Raw::connected(mqtt, "two");
+        broker.write(&with(1, 1));
+        let (_, words, _) = broker.reload(&[]);
+        for line in [
+            "changed: limits.connections_max: 3 -> 1\n",
+            "changed: mqtt.sys_interval_s: 0 -> 1\n",
+        ] {
+            assert!(words.contains(line), "{words}");
+        }
+        is_alive(&mut one);
+        is_alive(&mut two);
+        // The shard hears of it a moment after the answer.
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut late = TcpStream::connect(mqtt).unwrap();
+            // It may be closed before all is written.
+            let _ = late.write_all(&connect_packet(5, "late"));
+            if !matches!(late.read(&mut [0]), Ok(1)) {
+                break;
+            }
+            assert!(Instant::now() < end, "let in");
+        }
+        broker.write(&with(3, 1));
+        broker.hang_up(" reloaded changed=");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut late = TcpStream::connect(mqtt).unwrap();
+            let _ = late.write_all(&connect_packet(5, "late"));
+            if matches!(late.read(&mut [0]), Ok(1)) {
+                break;
+            }
+            assert!(Instant::now() < end, "not let in");
+        }
+        one.send(&subscribe_packet("$SYS/broker/uptime", 0));
+        assert_eq!(one.packet().expect("SUBACK").first, 0x90);
+        // What is retained, and what comes.
+        for _ in 0..2 {
+            assert_eq!(one.packet().expect("PUBLISH").first & 0xf0, 0x30);
+        }
+    }
+}
+
+/// The status of a request to the admin API with this token.
+fn admin_status(address: SocketAddr, token: &str) -> String {
+    let heads = format!("Authorization: Bearer {token}\r\n");
+    let answer = http_with(address, "GET", "/v1/shards", &heads);
+    answer.get(9..12).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn operators_come_in_by_other_doors() {
+    let any = "listen = [\"127.0.0.1:0\"]\nallow_anonymous = true\n";
+    let with = |admin: &str| file(("auto", 1), any) + "[admin]\n" + admin;
+    let broker = Configured::start(&with(""), 2);
+    let folder = tempfile::TempDir::new().unwrap();
+    let (file, socket) = (folder.path().join("token"), folder.path().join("socket"));
+    let address = free_port();
+    broker.write(&with(&format!("listen = [\"{address}\"]\n")));
+    broker.hang_up(" reloaded changed=");
+    let drawn = std::fs::read_to_string(broker.data().join("admin.token")).unwrap();
+    assert_eq!(admin_status(address, drawn.trim()), "200");
+    let mut idle = TcpStream::connect(address).unwrap();
+    // Another token, on all addresses, and a socket of one's own.
+    std::fs::write(&file, "another token of mine").unwrap();
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    let text = format!("listen = [\"{everywhere}\"]\ntoken_file = {file:?}\nsocket = {socket:?}\n");
+    broker.write(&with(&text));
+    let (code, words, stderr) = broker.reload(&[]);
+    assert!(
+        code == 0 && words.contains("changed: admin.listen"),
+        "{words}{stderr}"
+    );
+    assert_eq!(admin_status(address, drawn.trim()), "401");
+    assert_eq!(admin_status(address, "another token of mine"), "200");
+    // Whoever was connected still is.
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    assert!(matches!(idle.read(&mut [0]), Ok(1)));
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    // The token's file alone has changed.
+    std::fs::write(&file, "yet another token of mine").unwrap();
+    broker.hang_up(" reloaded changed=");
+    assert_eq!(admin_status(address, "another token of mine"), "401");
+    // Nothing changes if the token cannot be read, or an address cannot be had.
+    std::fs::remove_file(&file).unwrap();
+    let (code, _, stderr) = broker.reload(&[]);
+    assert!(code == 1 && stderr.contains("token"), "{stderr}");
+    std::fs::write(&file, "yet another token of mine").unwrap();
+    let program = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = program.local_addr().unwrap();
+    broker.write(&with(&format!(
+        "listen = [\"{address}\", \"{taken}\"]\ntoken_file = {file:?}\n"
+    )));
+    let (code, _, stderr) = broker.reload(&[]);
+    assert!(code == 1 && stderr.contains(&taken.to_string()), "{stderr}");
+    assert_eq!(admin_status(address, "yet another token of mine"), "200");
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    broker.write(&with(""));
+    broker.hang_up(" reloaded changed=");
+    await_refused(address);
+    assert!(!socket.exists());
 }
 
 #[test]
@@ -129,7 +291,7 @@ fn who_is_no_longer_allowed_is_told_so_and_devices_stay() {
             .collect();
         let mut device = device(mqtt, http_at);
         broker.write(&with("deny"));
-        broker.hang_up(" reloaded ");
+        broker.hang_up(" reloaded changed=");
         for client in &mut clients {
             let disconnect = client.packet().expect("DISCONNECT");
             assert_eq!((disconnect.first, disconnect.body[0]), (0xe0, 0x87));
@@ -140,7 +302,7 @@ fn who_is_no_longer_allowed_is_told_so_and_devices_stay() {
         assert_eq!(late.packet().expect("CONNACK").body[1], 0x87);
         is_alive(&mut device);
         broker.write(&with("allow"));
-        broker.hang_up(" reloaded ");
+        broker.hang_up(" reloaded changed=");
         Raw::connected(mqtt, "welcome again");
         is_alive(&mut device);
     }

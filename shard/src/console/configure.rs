@@ -17,7 +17,7 @@ pub struct Settings {
     pub durability: Durability,
     /// The Meshblu API; pepper and seed are left as they are.
     pub mesh: MeshConfig,
-    /// Bounds; `sys_interval_s` is left as it is.
+    /// Bounds.
     pub limits: Limits,
 }
 
@@ -71,10 +71,10 @@ impl Shard {
             secret_seed: old.mesh.secret_seed,
             ..mesh
         };
-        self.config.limits = Limits {
-            sys_interval_s: old.limits.sys_interval_s,
-            ..limits
-        };
+        if old.limits.sys_interval_s != limits.sys_interval_s {
+            self.publish_sys_every(limits.sys_interval_s);
+        }
+        self.config.limits = limits;
         if self.config.anonymous != anonymous {
             self.config.anonymous = anonymous;
             // From the beginning, if it was under way for other settings.

@@ -43,6 +43,8 @@ pub struct SubscriberView {
     pub version: Option<Version>,
     /// Its subscriptions that match, shared ones included; the first hundred.
     pub matches: Vec<SubscriptionRow>,
+    /// Some would match but for being to ordinary topics, which are denied now.
+    pub is_denied: bool,
     /// It is a device, and the topic is another device's: it hears nothing of that.
     pub is_shut_out: bool,
     /// Bytes of the largest packet that it takes; `u32::MAX` for any.
@@ -111,16 +113,27 @@ impl Shard {
             options,
             subscription_id,
         };
+        let mut is_denied = false;
+        let may_match =
+            |filter: &str| self.config.mesh.has_free_topics || topic::device_uuid(filter).is_some();
         self.subscriptions.for_each_match(topic, |id, entry| {
             if let Some(grant) = entry.subscribers.get(index)
                 && matches.len() < MATCHES_MAX
             {
                 let filter = self.subscriptions.filter(id);
+                if !may_match(&filter) {
+                    is_denied = true;
+                    return;
+                }
                 matches.push(row(None, filter, grant.options(), grant.subscription_id));
             }
         });
         for shared in session.shared.iter().flat_map(|shared| shared.iter()) {
             if matches.len() < MATCHES_MAX && topic::matches(&shared.key.filter, topic) {
+                if !may_match(&shared.key.filter) {
+                    is_denied = true;
+                    continue;
+                }
                 let (name, filter) = (shared.key.name.clone(), shared.key.filter.clone());
                 matches.push(row(
                     Some(name),
@@ -139,6 +152,7 @@ impl Shard {
             device,
             version: connection.map(|c| c.version),
             matches,
+            is_denied,
             is_shut_out: of.is_some() && device.is_some() && of != device,
             packet_bytes_max: connection.map_or(u32::MAX, |c| c.packet_bytes_max),
             in_flight: outbound.map_or(0, |outbound| outbound.window.len() as u32),

@@ -162,6 +162,18 @@ impl Trie {
         path.join("/")
     }
 
+    /// Whether a filter begins with a wildcard.
+    pub(super) fn begins_wild(&self, position: Position) -> bool {
+        let mut first = position.node;
+        if first == ROOT {
+            return position.multi;
+        }
+        while self.nodes[first as usize].parent != ROOT {
+            first = self.nodes[first as usize].parent;
+        }
+        self.nodes[first as usize].symbol == PLUS
+    }
+
     /// Visits every filter that matches `topic`, each once.
     #[inline]
     pub(super) fn for_each_match(&self, topic: &str, visit: impl FnMut(u32)) {

@@ -119,3 +119,78 @@ fn prefixes_count_from_the_next_message_on() {
     a.expect_ack(AckKind::Puback, id, ReasonCode::Success);
     w.release_commits();
 }
+
+/// An ordinary topic of nobody who is here: below a UUID.
+const BELOW: &str = "66617a1d-0c05-4a5c-9d3c-6c4a1d1a2b3c/x";
+
+#[test]
+fn while_ordinary_topics_are_denied_subscriptions_to_them_hear_nothing() {
+    for shards in [1, 2] {
+        let w = World::with(shards, |config| config.limits.sys_interval_s = 1);
+        let heard: Vec<Client> = ["t", "#", "+/x", "$share/g/#", "$SYS/#"]
+            .iter()
+            .enumerate()
+            .map(|(n, filter)| {
+                let client = w.connected(V5, &format!("client-{n}"));
+                client.subscribe(filter, 1);
+                client
+            })
+            .collect();
+        let below = w.connected(V5, "below");
+        below.subscribe(BELOW, 1);
+        let b = w.client(V5, "b");
+        b.connect_with(|c| c.will(WillPacket::new("t", "will")));
+        let a = w.connected(V5, "a");
+        let of = |free| {
+            settings(|settings| {
+                settings.mesh.has_free_topics = free;
+                settings.limits.sys_interval_s = 1;
+            })
+        };
+        configure(&w, usize::from(shards), &of(false));
+        for client in &heard {
+            client.drain();
+        }
+        assert_eq!(a.publish("t", "x", 1), ReasonCode::NotAuthorized);
+        assert_eq!(a.publish(BELOW, "x", 1), ReasonCode::Success);
+        assert_eq!(&*below.receive().payload, b"x");
+        b.cut();
+        w.advance(3);
+        for client in &heard {
+            client.expect_nothing();
+        }
+        // They are there still.
+        configure(&w, usize::from(shards), &of(true));
+        assert_eq!(a.publish("t", "y", 1), ReasonCode::Success);
+        for client in [&heard[0], &heard[1], &heard[3]] {
+            assert_eq!(&*client.receive().payload, b"y");
+        }
+        w.advance(2);
+        assert!(!heard[4].drain_messages().is_empty());
+    }
+}
+
+#[test]
+fn what_the_broker_says_of_itself_comes_in_another_rhythm() {
+    let w = World::new(2);
+    let a = w.connected(V5, "a");
+    a.subscribe("$SYS/broker/uptime", 0);
+    let of = |seconds| limited(|limits| limits.sys_interval_s = seconds);
+    let heard = |seconds| {
+        a.drain();
+        w.advance(seconds);
+        a.drain_messages().len()
+    };
+    configure(&w, 2, &of(0));
+    assert_eq!(heard(100), 0);
+    configure(&w, 2, &of(2));
+    assert!((9..=10).contains(&heard(20)));
+    configure(&w, 2, &of(5));
+    // Told the same again, it does not begin anew.
+    w.advance(4);
+    configure(&w, 2, &of(5));
+    assert_eq!(heard(2), 1);
+    assert!((3..=4).contains(&heard(20)));
+    configure(&w, 2, &of(0));
+    assert_eq!(heard(100), 0);
+}

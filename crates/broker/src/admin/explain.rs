@@ -191,8 +191,16 @@ fn check_matches(
     findings: &mut Findings,
 ) -> Option<u8> {
     if subscriber.matches.is_empty() {
-        let what = "no subscription of the subscriber matches the topic";
-        findings.bad("subscriptions", what);
+        findings.bad(
+            "subscriptions",
+            match subscriber.is_denied {
+                true => {
+                    "what would match is a subscription to topics that belong to no device, and \
+                     those are switched off (mqtt.free_topics)"
+                }
+                false => "no subscription of the subscriber matches the topic",
+            },
+        );
         return None;
     }
     let is_own = wanted.from == wanted.to;

@@ -68,7 +68,7 @@ fn finish(router: Router<Arc<State>>) -> Router<Arc<State>> {
 
 /// Lets a request with the token pass.
 async fn demand_token(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let Some(token) = state.token.get() else {
+    let Some(token) = state.token() else {
         let what = "there is no token that would open this: the broker was started without a data \
                     directory and without --admin-token-file";
         return Failure::new(StatusCode::FORBIDDEN, what).into_response();

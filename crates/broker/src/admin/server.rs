@@ -1,4 +1,4 @@
-//! The admin API's listeners: sockets become requests, and requests go to the routes.
+//! The admin API's server: sockets become requests, and requests go to the routes.
 //!
 //! Bounded: [`CONNECTIONS_MAX`] connections, of which each is at one request at a time; a head must
 //! have come within [`HEAD_TIME_MAX`], and a body has [`BODY_BYTES_MAX`] bytes at most.
@@ -10,18 +10,21 @@ use axum::extract::DefaultBodyLimit;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::Permissions;
-use std::future::pending;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 /// Connections that may be open.
@@ -33,34 +36,56 @@ const BODY_BYTES_MAX: usize = 64 * 1_024;
 /// How long accepting pauses when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the process ends: the addresses from now on, and Unix sockets as they come.
-pub async fn serve(
-    state: Arc<State>,
-    listeners: Vec<TcpListener>,
-    mut sockets: UnboundedReceiver<UnixListener>,
-) {
+/// Something to accept from, which does not block.
+#[derive(Debug)]
+pub enum Socket {
+    /// Where all but metrics and health wants the token.
+    Tcp(TcpListener),
+    /// Where who may open it may do everything.
+    Unix(UnixListener),
+}
+
+/// What the server's thread is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Accept from this one, which has this number.
+    Open(u64, Socket),
+    /// Accept no more from the one of this number; connections stay. Says when it is closed.
+    Close(u64, Sender<()>),
+}
+
+/// Serves until the process ends.
+pub async fn serve(state: Arc<State>, mut orders: UnboundedReceiver<Order>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let guarded = routes::guarded(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let free = routes::free(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
-    for listener in listeners {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => {
-                let (routes, room) = (guarded.clone(), Arc::clone(&room));
-                tokio::spawn(accept_tcp(listener, routes, room));
+    let mut accepting: HashMap<u64, JoinHandle<()>> = HashMap::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Open(number, socket) => {
+                let room = Arc::clone(&room);
+                let task = match socket {
+                    Socket::Tcp(socket) => tokio::net::TcpListener::from_std(socket)
+                        .map(|socket| tokio::spawn(accept_tcp(socket, guarded.clone(), room))),
+                    Socket::Unix(socket) => tokio::net::UnixListener::from_std(socket)
+                        .map(|socket| tokio::spawn(accept_unix(socket, free.clone(), room))),
+                };
+                match task {
+                    Ok(task) => drop(accepting.insert(number, task)),
+                    Err(error) => warn!(%error, "an admin listener cannot be watched"),
+                }
             }
-            Err(error) => warn!(%error, "an admin listener cannot be watched"),
+            Order::Close(number, done) => {
+                if let Some(task) = accepting.remove(&number) {
+                    task.abort();
+                    // With the task goes its socket.
+                    let _ = task.await;
+                }
+                // Whoever has asked may have lost patience.
+                let _ = done.send(());
+            }
         }
     }
-    while let Some(socket) = sockets.recv().await {
-        match tokio::net::UnixListener::from_std(socket) {
-            Ok(listener) => {
-                let (routes, room) = (free.clone(), Arc::clone(&room));
-                tokio::spawn(accept_unix(listener, routes, room));
-            }
-            Err(error) => warn!(%error, "the admin socket cannot be watched"),
-        }
-    }
-    pending::<()>().await;
 }
 
 async fn accept_tcp(listener: tokio::net::TcpListener, routes: Router, room: Arc<Semaphore>) {
@@ -111,15 +136,43 @@ where
 /// Listens in a directory that this process has locked: for its owner alone, from the first moment
 /// that there is something to connect to.
 pub fn bind_in(directory: &Path) -> io::Result<UnixListener> {
-    let (new, _open) = short_path(directory, &format!("{SOCKET}.new"))?;
-    let (path, _open_too) = short_path(directory, SOCKET)?;
+    bind_as(directory, SOCKET)
+}
+
+fn bind_as(directory: &Path, name: &str) -> io::Result<UnixListener> {
+    let (new, _open) = short_path(directory, &format!("{name}.new"))?;
+    let (path, _open_too) = short_path(directory, name)?;
     // Of a broker that was killed; whether there is one does not matter.
     let _ = std::fs::remove_file(&new);
     let listener = UnixListener::bind(&new)?;
     std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     std::fs::rename(&new, &path)?;
-    listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Listens at a path that somebody has named, as above; the directory must be there. Errs if
+/// somebody answers there, or something else than a socket is there.
+pub fn bind_at(path: &Path) -> io::Result<UnixListener> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str))
+    else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "no name of a file"));
+    };
+    let directory = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
+    let (short, _open) = short_path(directory, name)?;
+    match std::fs::symlink_metadata(&short) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let what = "what is there is no socket";
+            return Err(io::Error::new(ErrorKind::AlreadyExists, what));
+        }
+        Ok(_) if UnixStream::connect(&short).is_ok() => {
+            return Err(io::Error::from(ErrorKind::AddrInUse));
+        }
+        _ => {}
+    }
+    bind_as(directory, name)
 }
 
 /// Removes the socket.

@@ -22,6 +22,12 @@ const FILE_BYTES_MAX: u64 = 4_096;
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(masked)")
+    }
+}
+
 impl Token {
     fn new(text: &str) -> Token {
         Token(Sha256::digest(text.as_bytes()).into())

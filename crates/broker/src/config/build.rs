@@ -5,6 +5,7 @@ use super::choices::{
 };
 use super::keys::Config;
 use super::setting::{Cpus, Shards};
+use crate::admin::Doors;
 use crate::cpus::CpuList;
 use crate::durability;
 use crate::helpers::Rules;
@@ -108,6 +109,16 @@ impl Config {
     /// Who needs no credentials.
     pub fn anonymous(&self) -> Anonymous {
         self.mqtt.allow_anonymous.into()
+    }
+
+    /// Where operators come in.
+    pub fn admin_doors(&self) -> Doors {
+        Doors {
+            addresses: self.admin.listen.clone(),
+            socket: self.admin.socket.0.clone(),
+            token_file: self.admin.token_file.0.clone(),
+            ..Doors::default()
+        }
     }
 
     /// Whether webhooks may call private addresses.

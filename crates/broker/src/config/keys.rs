@@ -129,7 +129,8 @@ keys! {
         /// Who may be a client without credentials. true is "allow", false is "deny".
         allow_anonymous: AnonymousClients = AnonymousClients::Deny
             => flag("anonymous", "WHO"), or(&["MESHRING_ANONYMOUS"]), dev("\"loopback\"");
-        /// Whether clients may use topics that belong to no device.
+        /// Whether clients may use topics that belong to no device. While it is "deny",
+        /// subscriptions to such topics stay and hear nothing.
         free_topics: Permission = Permission::Allow
             => flag("free-topics", "RULE"), or(&["MESHRING_FREE_TOPICS"]);
         /// Messages that one session may have waiting.
@@ -170,7 +171,7 @@ keys! {
         /// disconnected.
         slow_subscriber_ms: u32 = 20_000 => range(100, 3_600_000);
         /// Seconds between two publications below $SYS; 0: none.
-        sys_interval_s: u32 = 10 => range(0, 86_400), restart();
+        sys_interval_s: u32 = 10 => range(0, 86_400);
     }
 
     /// HTTP, WebSocket, and MQTT over WebSocket.
@@ -256,23 +257,28 @@ keys! {
             => or(&["MESHRING_WEBHOOKS_PRIVATE_KEY", "PRIVATE_KEY_BASE64"]), secret();
     }
 
-    /// Operators: metrics, health, and the admin API, which is on DIR/admin.sock in any case.
+    /// Operators: metrics, health, and the admin API. Where there is a data directory, the admin API
+    /// is on DIR/admin.sock in any case.
     [admin] AdminSection {
         /// Where to listen for metrics, health and, with the token, the admin API; port 0 picks a
         /// free one.
         listen: Vec<SocketAddr> = Vec::new()
-            => flags("admin", "ADDR:PORT"), or(&["MESHRING_ADMIN"]), restart();
+            => flags("admin", "ADDR:PORT"), or(&["MESHRING_ADMIN"]);
         /// The file with the token of the admin API; if it is empty, DIR/admin.token, drawn at the
         /// first start with an address.
         token_file: MaybePath = MaybePath::default()
-            => flag("admin-token-file", "FILE"), or(&["MESHRING_ADMIN_TOKEN_FILE"]), path_name(),
-               restart();
+            => flag("admin-token-file", "FILE"), or(&["MESHRING_ADMIN_TOKEN_FILE"]), path_name();
+        /// A further Unix socket for the admin API, for its owner alone, in a directory that exists;
+        /// none if it is empty. With durability.mode = "memory" it is the only one.
+        socket: MaybePath = MaybePath::default()
+            => flag("admin-socket", "FILE"), or(&["MESHRING_ADMIN_SOCKET"]), path_name();
     }
 
     /// What one shard may hold. The process may hold as much for each of its shards.
     [limits] LimitsSection {
-        /// Connections at a time; further ones are closed as they arrive.
-        connections_max: u32 = 1_000_000 => range(1, 100_000_000), restart();
+        /// Connections at a time; further ones are closed as they arrive. Those that are there when
+        /// it becomes less stay.
+        connections_max: u32 = 1_000_000 => range(1, 100_000_000);
         /// Sessions, connected or not.
         sessions_max: u32 = 10_000_000 => range(1, u32::MAX as i128);
         /// Retained messages.

@@ -35,4 +35,5 @@ pub use difference::Difference;
 pub use keys::Config;
 pub use keys::{DATA, DATA_DEV};
 pub use problem::Problem;
+pub use relations::do_overlap;
 pub use sources::{Environment, Loaded, Sources, of_commands};

@@ -113,7 +113,8 @@ fn overlapping(config: &Config, origins: &[Origin]) -> Option<Problem> {
     None
 }
 
-fn do_overlap(one: SocketAddr, two: SocketAddr) -> bool {
+/// Whether only one of two addresses can be listened on.
+pub fn do_overlap(one: SocketAddr, two: SocketAddr) -> bool {
     let is_any = |address: SocketAddr| address.ip().is_unspecified();
     let is_same_ip = one.ip() == two.ip() || is_any(one) || is_any(two);
     one.port() != 0 && one.port() == two.port() && one.is_ipv4() == two.is_ipv4() && is_same_ip

@@ -3,11 +3,18 @@
 //! A listener is known by the address that it was asked for with, so that one whose port was picked
 //! stays. A socket that a service manager has passed is its to close: it always stays.
 
-use crate::config::Loaded;
-use net::{Door, Doors};
+use crate::config::{Loaded, do_overlap};
+use net::{Door, Doors, StartError};
 use shard::Listener;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tracing::info;
+
+/// How long shards may take to close a listener.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// Between two looks whether they have.
+const CLOSE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where to listen, and what for.
 type Wanted = (Listener, SocketAddr);
@@ -34,6 +41,14 @@ pub struct Plan {
     close: Vec<Door>,
     /// There, but for another purpose.
     rename: Vec<(Door, Listener)>,
+}
+
+/// What of a plan is done, and can be undone.
+#[derive(Debug, Default)]
+pub struct Opened {
+    doors: Vec<(Wanted, Door)>,
+    /// Closed already, because they were in the way.
+    gave_way: Vec<Door>,
 }
 
 impl Listeners {
@@ -75,26 +90,78 @@ impl Listeners {
         compare(&self.known, &wanted)
     }
 
-    /// Opens what is to be opened. Errs, and opens nothing, if an address cannot be had.
-    pub fn open(&self, plan: &Plan) -> Result<Vec<Door>, String> {
-        let opened = self.doors.open(&plan.open);
-        opened.map_err(|error| match plan.close.is_empty() {
-            true => error.to_string(),
-            false => format!(
-                "{error}; if a listener that is to be closed is in the way, reload without it first"
-            ),
-        })
+    /// Opens what is to be opened. Errs, with everything as it was, if an address cannot be had.
+    ///
+    /// A listener that is to be closed and has a port that another one is to have is closed first, and
+    /// opened again if that does not help: meanwhile whoever connects there is refused.
+    pub fn open(&mut self, plan: &Plan) -> Result<Opened, String> {
+        let is_in_way = |door: &Door, wanted: &Wanted| do_overlap(door.address, wanted.1);
+        let (later, now): (Vec<Wanted>, Vec<Wanted>) = plan
+            .open
+            .iter()
+            .partition(|wanted| plan.close.iter().any(|door| is_in_way(door, wanted)));
+        let refused = |error: StartError| error.to_string();
+        let mut opened = Opened::default();
+        let doors = self.doors.open(&now).map_err(refused)?;
+        opened.doors.extend(now.into_iter().zip(doors));
+        let gives_way = |door: &&Door| later.iter().any(|wanted| is_in_way(door, wanted));
+        for &door in plan.close.iter().filter(gives_way) {
+            self.doors.close(door);
+            opened.gave_way.push(door);
+        }
+        match self.open_when_free(&later) {
+            Ok(doors) => opened.doors.extend(later.into_iter().zip(doors)),
+            Err(error) => {
+                let lost = self.give_up(opened);
+                return Err(format!("{error}{lost}"));
+            }
+        }
+        Ok(opened)
     }
 
-    /// Closes again what was opened.
-    pub fn give_up(&self, opened: Vec<Door>) {
-        for door in opened {
-            self.doors.close(door);
+    /// Shards close their sockets one by one.
+    fn open_when_free(&self, wanted: &[Wanted]) -> Result<Vec<Door>, StartError> {
+        let end = Instant::now() + CLOSE_MAX;
+        loop {
+            match self.doors.open(wanted) {
+                Err(StartError::Listen { error, .. })
+                    if error.kind() == ErrorKind::AddrInUse && Instant::now() < end =>
+                {
+                    std::thread::sleep(CLOSE_PAUSE);
+                }
+                result => return result,
+            }
         }
     }
 
+    /// Closes again what was opened, and opens what has given way. Says what could not be opened, to
+    /// be put behind the reason.
+    pub fn give_up(&mut self, opened: Opened) -> String {
+        for (_, door) in opened.doors {
+            self.doors.close(door);
+        }
+        let mut lost = String::new();
+        for old in opened.gave_way {
+            let again = self.open_when_free(&[(old.kind, old.address)]);
+            match again.map(|doors| doors[0]) {
+                Ok(door) => {
+                    let known = self.known.iter_mut().find(|known| known.door == old);
+                    known.expect("what was closed was known").door = door;
+                }
+                Err(error) => {
+                    self.known.retain(|known| known.door != old);
+                    lost.push_str(&format!(
+                        "; and {} could not be opened again: {error}",
+                        old.address
+                    ));
+                }
+            }
+        }
+        lost
+    }
+
     /// Does the rest of the plan.
-    pub fn settle(&mut self, plan: Plan, opened: Vec<Door>) {
+    pub fn settle(&mut self, plan: Plan, opened: Opened) {
         for (door, kind) in plan.rename {
             self.doors.rename(door, kind);
             let known = self.known.iter_mut().find(|known| known.door == door);
@@ -104,11 +171,13 @@ impl Listeners {
             }
         }
         for door in plan.close {
-            self.doors.close(door);
+            if !opened.gave_way.contains(&door) {
+                self.doors.close(door);
+            }
             self.known.retain(|known| known.door != door);
             info!(kind = name_of(door.kind), address = %door.address, "no longer listening");
         }
-        for (wanted, door) in plan.open.into_iter().zip(opened) {
+        for (wanted, door) in opened.doors {
             info!(kind = name_of(door.kind), address = %door.address, "listening");
             self.known.push(Known {
                 wanted,

@@ -9,6 +9,7 @@ mod listeners;
 pub mod words;
 
 use crate::admin::console::Consoles;
+use crate::admin::{Admin, Change};
 use crate::config::{Difference, Loaded, Problem, Sources};
 use crate::helpers::signature::Signer;
 use crate::helpers::{Pool, Rules};
@@ -16,6 +17,8 @@ use crate::{cpus, logs, supervise};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 pub use listeners::Listeners;
+use listeners::{Opened, Plan};
+use net::Doors;
 use serde_json::{Value, json};
 use shard::console::{Question, Settings};
 use std::sync::Arc;
@@ -49,7 +52,7 @@ pub struct Outcome {
     pub unchanged: usize,
     /// What may surprise.
     pub warnings: Vec<Problem>,
-    /// Where clients can connect now: the kind and the address.
+    /// Where clients and operators can connect now: the kind and the address.
     pub listeners: Vec<(&'static str, String)>,
 }
 
@@ -110,6 +113,10 @@ pub struct Reloader {
     pub loaded: Loaded,
     /// Where clients connect.
     pub listeners: Listeners,
+    /// The way to the driver.
+    pub doors: Doors,
+    /// Where operators come in.
+    pub admin: Arc<Admin>,
     /// The way to the shards.
     pub consoles: Arc<Consoles>,
     /// Who calls webhooks.
@@ -143,20 +150,26 @@ impl Reloader {
         // What can fail comes first.
         let rules = merged.loaded.config.webhook_rules();
         let rules = rules.map_err(|(_, why)| Refusal::Failed(why))?;
-        let opened = self.listeners.open(&plan).map_err(Refusal::Failed)?;
+        let (admin, opened) = self.open(&merged.loaded, &plan).map_err(Refusal::Failed)?;
         // The same file may hold another key.
         let is_key_new = rules.signer != self.rules.signer;
         if (!merged.changed.is_empty() || is_key_new)
             && let Err(unanswered) = self.tell_shards(&merged.loaded, rules.signer.as_deref())
         {
-            self.listeners.give_up(opened);
-            let text = format!("{unanswered}: shards may differ in their settings; try again");
+            self.admin.give_up(admin);
+            let lost = self.listeners.give_up(opened);
+            let text =
+                format!("{unanswered}: shards may differ in their settings; try again{lost}");
             return Err(Refusal::Failed(text));
         }
+        self.admin.settle(admin);
         self.listeners.settle(plan, opened);
         let (old, new) = (&self.loaded.config, &merged.loaded.config);
         if is_key_new {
             info!("webhooks are signed with another key now, or with none");
+        }
+        if old.limits.connections_max != new.limits.connections_max {
+            self.doors.limit_connections(new.limits.connections_max);
         }
         if rules != self.rules {
             self.helpers.set_rules(rules.clone());
@@ -172,13 +185,27 @@ impl Reloader {
             );
         }
         self.loaded = merged.loaded;
+        let admins = self.admin.addresses().into_iter();
+        let admins = admins.map(|address| ("admin", address.to_string()));
         Ok(Outcome {
             changed: merged.changed,
             needs_restart: merged.needs_restart,
             unchanged: merged.unchanged,
             warnings,
-            listeners: self.listeners.all(),
+            listeners: self.listeners.all().into_iter().chain(admins).collect(),
         })
+    }
+
+    /// Opens what is to be opened, all or nothing.
+    fn open(&mut self, loaded: &Loaded, plan: &Plan) -> Result<(Change, Opened), String> {
+        let admin = self.admin.begin_change(&loaded.config.admin_doors())?;
+        match self.listeners.open(plan) {
+            Ok(opened) => Ok((admin, opened)),
+            Err(why) => {
+                self.admin.give_up(admin);
+                Err(why)
+            }
+        }
     }
 
     fn tell_shards(

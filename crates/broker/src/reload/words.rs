@@ -10,7 +10,11 @@ Connections that are still allowed stay; clients without credentials that are no
 longer allowed are closed. SIGHUP does the same, and the log says what came of it.
 
 What needs a restart is marked in `meshring config example`: shards, cpus,
-driver, data, the durability mode, the pepper, [admin], [io], and some more.
+driver, data, the durability mode, the pepper, and [io].
+
+A listener that is to take the port of another, such as 0.0.0.0:1883 for
+127.0.0.1:1883, opens when that one is closed; if it cannot be opened, the other
+one is opened again. The token of [admin] is read again from its file.
 
 The broker is asked through DIR/admin.sock, so run this as the user that the
 broker runs as; or over the network with --admin and the token.

@@ -19,6 +19,7 @@ pub struct Client {
 
 impl Client {
     /// Connects with a session of this many seconds, 0 for a clean one, and waits for CONNACK.
+    #[track_caller]
     pub fn connect(address: SocketAddr, id: &str, expiry_s: u32) -> Client {
         let client = Client::try_connect(address, id, expiry_s);
         client.wait(|packet| matches!(packet, Packet::ConnAck(_)).then_some(()));
@@ -60,22 +61,28 @@ impl Client {
     }
 
     /// Waits for what this finds; other packets are passed over.
+    #[track_caller]
     pub fn wait<T>(&self, find: impl Fn(&Packet) -> Option<T>) -> T {
         loop {
-            let packet = self.packets.recv_timeout(PATIENCE);
-            if let Some(found) = find(&packet.expect("the client has ended")) {
+            let packet = match self.packets.recv_timeout(PATIENCE) {
+                Ok(packet) => packet,
+                Err(error) => panic!("{error}: {}", self.end.lock().unwrap()),
+            };
+            if let Some(found) = find(&packet) {
                 return found;
             }
         }
     }
 
     /// Subscribes, and waits for SUBACK.
+    #[track_caller]
     pub fn subscribe(&self, filter: &str, qos: QoS) {
         self.inner.subscribe(filter, qos).unwrap();
         self.wait(|packet| matches!(packet, Packet::SubAck(_)).then_some(()));
     }
 
     /// Publishes with QoS 1, and waits for PUBACK.
+    #[track_caller]
     pub fn publish(&self, topic: &str, payload: &str) -> PubAckReason {
         self.publish_as(topic, payload, false)
     }
@@ -85,6 +92,7 @@ impl Client {
         self.publish_as(topic, payload, true)
     }
 
+    #[track_caller]
     fn publish_as(&self, topic: &str, payload: &str, retain: bool) -> PubAckReason {
         let payload = payload.to_owned();
         self.inner
@@ -97,6 +105,7 @@ impl Client {
     }
 
     /// The next message: topic and payload.
+    #[track_caller]
     pub fn message(&self) -> (String, String) {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         self.wait(|packet| match packet {
