@@ -60,6 +60,7 @@ fn asking() -> Script {
                 let task = Task::Verify {
                     secret: "".into(),
                     hashes: Vec::new(),
+                    only_known: false,
                 };
                 effects.push(Effect::Compute(Compute {
                     id: u64::from(byte),

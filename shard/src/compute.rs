@@ -22,6 +22,8 @@ pub enum Task {
         secret: Box<str>,
         /// In bcrypt's modular format.
         hashes: Vec<Box<str>>,
+        /// Nothing slow is done: it is looked only whether one is known to fit.
+        only_known: bool,
     },
     /// An HTTP request to somebody else.
     Call(Box<Webhook>),

@@ -48,6 +48,8 @@ pub struct MeshConfig {
     pub rate_window_s: u32,
     /// Registrations that one address may make in a window.
     pub registrations_max: u32,
+    /// Logins from one address that may fail in a window, at this shard; 0: as many as they like.
+    pub failed_logins_max: u32,
     /// Bytes of a message's payload and fields, and of any request's body.
     pub message_bytes_max: usize,
     /// What GET /publickey says, if anything.
@@ -78,6 +80,7 @@ impl Default for MeshConfig {
             rate_limit: 1_200,
             rate_window_s: 60,
             registrations_max: 600,
+            failed_logins_max: 100,
             message_bytes_max: 1_048_576,
             public_key: None,
         }

@@ -156,6 +156,8 @@ counters! {
     auths_busy,
     /// Good credentials of devices beyond their rate limit.
     auths_rate_limited,
+    /// Credentials of devices that were refused since too many from the same network were wrong.
+    auths_failed_too_often,
     /// Gauge: devices.
     devices,
     /// Gauge: bytes of their documents.

@@ -211,6 +211,7 @@ impl Exposition {
                 ("denied", c.auths_denied),
                 ("busy", c.auths_busy),
                 ("rate_limited", c.auths_rate_limited),
+                ("failed_too_often", c.auths_failed_too_often),
             ],
         );
     }

@@ -303,6 +303,7 @@ fn return_code(reason: ReasonCode) -> u8 {
         ReasonCode::ClientIdentifierNotValid => 2,
         ReasonCode::ServerUnavailable
         | ReasonCode::ServerBusy
+        | ReasonCode::ConnectionRateExceeded
         | ReasonCode::QuotaExceeded
         | ReasonCode::UseAnotherServer
         | ReasonCode::ServerMoved => 3,

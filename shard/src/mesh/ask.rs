@@ -9,13 +9,19 @@ use super::live::Live;
 use crate::counters::Counters;
 use crate::{ConnectionId, DeviceId, DeviceSubscription, RequestId, ShardId};
 use meshblu::{Access, Kind, Query, Refusal, Timestamp};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What shows that somebody is a device.
 #[derive(Clone, Debug)]
 pub enum Proof {
     /// Its token, to be verified.
-    Token(Box<str>),
+    Token {
+        /// What was shown.
+        secret: Box<str>,
+        /// By whom, if they are still there.
+        peer: Option<IpAddr>,
+    },
     /// That this token of its has been verified before, and has not been revoked since.
     Known(u64),
 }

@@ -139,7 +139,10 @@ impl Shard {
     fn authenticate(&mut self, id: u32, effects: &mut Effects) {
         let job = self.mesh.jobs.at(id);
         let (device, proof) = match &job.call.actor {
-            Actor::Claimed { device, token } => (*device, Proof::Token(token.clone())),
+            Actor::Claimed { device, token } => {
+                let (secret, peer) = (token.clone(), self.peer_of(job.origin));
+                (*device, Proof::Token { secret, peer })
+            }
             Actor::Known { device, token } => (*device, Proof::Known(*token)),
             Actor::Nobody | Actor::Malformed => unreachable!("refused before"),
         };

@@ -11,6 +11,7 @@
 //! | `openapi.rs`, `metrics.rs` | what HTTP clients may read about the server |
 //! | `hearing.rs`, `socket.rs`, `mqtt.rs`, `rpc.rs` | connections of devices: WebSocket, MQTT |
 //! | `forward.rs` | webhooks |
+//! | `networks.rs` | how often something came from where |
 //! | `secrets.rs` | tokens and UUIDs that nobody can guess |
 
 mod answers;
@@ -26,6 +27,7 @@ mod jobs;
 pub(crate) mod live;
 mod metrics;
 pub(crate) mod mqtt;
+mod networks;
 mod openapi;
 mod recover;
 pub(crate) mod registry;
@@ -46,6 +48,7 @@ use call::{CallOrigin, Outcome};
 use hearing::Identity;
 use jobs::Job;
 use meshblu::Refusal;
+use networks::{Allowance, NETWORKS_MAX, Networks};
 use registry::Registry;
 use rpc::Rpc;
 use secrets::Secrets;
@@ -81,8 +84,10 @@ pub(crate) struct Mesh {
     /// While a CONNECT with a token is looked at and nobody has been asked yet: its connection, its
     /// client identifier and its device.
     pub claiming: Option<(ConnectionId, Box<str>, DeviceId)>,
-    /// Registrations by address in the current window, and when that began.
-    registrations: Map<IpAddr, (u32, u32)>,
+    /// Registrations by where they came from.
+    registrations: Networks,
+    /// Logins that failed, by where they came from.
+    failed_logins: Networks,
 }
 
 /// Slow work of a helper thread, and who waits for it.
@@ -98,6 +103,8 @@ pub(crate) enum Computing {
         tokens: Vec<u64>,
         /// The connection to attach if one fits.
         live: Option<live::Live>,
+        /// How it counts.
+        login: Login,
     },
     /// The same for a token that is to be revoked.
     Revoke {
@@ -115,8 +122,17 @@ pub(crate) enum Computing {
     },
 }
 
-/// Addresses whose registrations are counted; beyond it all are forgotten.
-const ADDRESSES_MAX: usize = 65_536;
+/// How the comparison of a secret with slow hashes counts for those from where it came.
+#[derive(Debug)]
+pub(crate) enum Login {
+    /// It does not.
+    Free,
+    /// If the secret is wrong, it has failed.
+    CountedFor(IpAddr),
+    /// Too many have failed: it is looked only whether it has been right before, and if not, this
+    /// is the answer.
+    OnlyKnown(Refusal),
+}
 
 impl Mesh {
     /// Without devices.
@@ -134,7 +150,8 @@ impl Mesh {
             rpcs: Slots::default(),
             computing: Slots::default(),
             claiming: None,
-            registrations: map_with_seed(seed),
+            registrations: Networks::new(seed, NETWORKS_MAX),
+            failed_logins: Networks::new(seed, NETWORKS_MAX),
         }
     }
 
@@ -166,31 +183,28 @@ impl Shard {
 
     /// Whether whoever is at the other end may register one more device.
     fn may_register(&mut self, origin: CallOrigin) -> Result<(), Refusal> {
+        let Some(peer) = self.peer_of(origin) else {
+            return Ok(()); // Nobody hears of it; but what was asked is done.
+        };
+        let allowance = Allowance {
+            window_s: self.config.mesh.rate_window_s,
+            times: self.config.mesh.registrations_max,
+        };
+        let now_s = seconds(self.now);
+        self.mesh
+            .registrations
+            .spend(peer, now_s, allowance)
+            .map_err(|retry_after_s| Refusal::RateLimited { retry_after_s })
+    }
+
+    /// Where a request came from, if its connection is still there.
+    fn peer_of(&self, origin: CallOrigin) -> Option<IpAddr> {
         let (CallOrigin::Http(id)
         | CallOrigin::Socket(id)
         | CallOrigin::Connect(id)
         | CallOrigin::Rpc(id, _)
         | CallOrigin::Published { connection: id, .. }) = origin;
-        let Some(connection) = self.connection(id) else {
-            return Ok(()); // Nobody hears of it; but what was asked is done.
-        };
-        let peer = network_of(connection.peer.ip());
-        if self.mesh.registrations.len() >= ADDRESSES_MAX {
-            self.mesh.registrations.clear();
-        }
-        let now_s = seconds(self.now);
-        let mesh = &self.config.mesh;
-        let rate = self.mesh.registrations.entry(peer).or_default();
-        registry::spend(rate, now_s, mesh.rate_window_s, mesh.registrations_max)
-            .map_err(|retry_after_s| Refusal::RateLimited { retry_after_s })
-    }
-}
-
-/// Whom registrations are counted for: an address, or what one customer has of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        address => address,
+        Some(self.connection(id)?.peer.ip())
     }
 }
 

@@ -123,7 +123,7 @@ impl Shard {
                     Refusal::Busy => (ReasonCode::ServerBusy, "too much is under way"),
                     Refusal::RateLimited { .. } => (
                         ReasonCode::ConnectionRateExceeded,
-                        "the device has used up its requests",
+                        "too many requests of the device, or failed logins from its address",
                     ),
                     _ => (
                         ReasonCode::BadUserNameOrPassword,

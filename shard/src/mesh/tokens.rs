@@ -5,10 +5,12 @@
 
 use super::ask::{Ask, Asker, Proof, Told};
 use super::live::Live;
+use super::networks::{Allowance, Wait};
 use super::steps::Result;
-use super::{Computing, seconds};
+use super::{Computing, Login, seconds};
 use crate::{Change, Compute, Computed, DeviceId, Effect, Effects, Shard, Task};
 use meshblu::{Refusal, StoredSecret, Token, TokenOptions, keyed_hash};
+use std::net::IpAddr;
 
 /// Comparisons with the slow hashes of one device that may be under way.
 const COMPARISONS_OF_ONE_DEVICE: usize = 8;
@@ -39,24 +41,90 @@ impl Shard {
                 self.counters.auths_quick += 1;
                 self.on_verified(device, token, live)
             }
-            (Verdict::MayFit(slow), Proof::Token(secret)) => {
+            (Verdict::MayFit(slow), Proof::Token { secret, peer }) => {
                 if self.may_compare(device) {
+                    let login = self.begin_login(peer);
+                    let only_known = matches!(login, Login::OnlyKnown(_));
                     let (tokens, hashes) = slow.into_iter().unzip();
                     let waiting = Computing::Verify {
                         asker,
                         device,
                         tokens,
                         live,
+                        login,
                     };
-                    return self.compute(waiting, Task::Verify { secret, hashes }, effects);
+                    let task = Task::Verify {
+                        secret,
+                        hashes,
+                        only_known,
+                    };
+                    return self.compute(waiting, task, effects);
                 }
-                self.counters.mesh_busy += 1;
-                self.counters.auths_busy += 1;
-                Told::Refused(Refusal::Busy)
+                self.busy_with_logins()
             }
-            _ => self.unauthorized(),
+            (_, Proof::Token { peer, .. }) => self.fail_login(peer),
+            (_, Proof::Known(_)) => self.unauthorized(),
         };
         self.tell_asker(asker, told, 0, effects);
+    }
+
+    /// How often logins from one network may fail; `None` if as often as they like.
+    fn failures_allowed(&self) -> Option<Allowance> {
+        let mesh = &self.config.mesh;
+        (mesh.failed_logins_max > 0).then_some(Allowance {
+            window_s: mesh.rate_window_s,
+            times: mesh.failed_logins_max,
+        })
+    }
+
+    /// A secret is to be compared with slow hashes: whether that is still paid for by those from
+    /// where it came.
+    ///
+    /// Only this costs so much that somebody could use it up for all others. So a network of which
+    /// too many logins have failed is refused nothing that is cheap: tokens that we have made, and
+    /// imported ones that have been right before. Many devices may share an address with the one
+    /// that is wrong.
+    fn begin_login(&mut self, peer: Option<IpAddr>) -> Login {
+        let (Some(allowance), Some(peer)) = (self.failures_allowed(), peer) else {
+            return Login::Free;
+        };
+        let now_s = seconds(self.now);
+        match self.mesh.failed_logins.begin(peer, now_s, allowance) {
+            Ok(()) => Login::CountedFor(peer),
+            Err(Wait::Pending) => Login::OnlyKnown(Refusal::Busy),
+            Err(Wait::Window(retry_after_s)) => {
+                Login::OnlyKnown(Refusal::RateLimited { retry_after_s })
+            }
+        }
+    }
+
+    /// A token was wrong, and it cost little to see that.
+    fn fail_login(&mut self, peer: Option<IpAddr>) -> Told {
+        if let (Some(allowance), Some(peer)) = (self.failures_allowed(), peer) {
+            let now_s = seconds(self.now);
+            let spent = self.mesh.failed_logins.spend(peer, now_s, allowance);
+            if let Err(retry_after_s) = spent {
+                return self.refuse_login(Refusal::RateLimited { retry_after_s });
+            }
+        }
+        self.unauthorized()
+    }
+
+    /// A token is not looked at as closely as it would take.
+    fn refuse_login(&mut self, refusal: Refusal) -> Told {
+        match refusal {
+            Refusal::Busy => self.busy_with_logins(),
+            refusal => {
+                self.counters.auths_failed_too_often += 1;
+                Told::Refused(refusal)
+            }
+        }
+    }
+
+    fn busy_with_logins(&mut self) -> Told {
+        self.counters.mesh_busy += 1;
+        self.counters.auths_busy += 1;
+        Told::Refused(Refusal::Busy)
     }
 
     /// Whether slow hashes of a device may be compared now: one device takes not all there is room
@@ -80,8 +148,8 @@ impl Shard {
                 Some(_) => Verdict::Fits(*id),
                 None => Verdict::FitsNone,
             },
-            Proof::Token(text) => {
-                let hash = keyed_hash(&self.config.mesh.pepper, device, text);
+            Proof::Token { secret, .. } => {
+                let hash = keyed_hash(&self.config.mesh.pepper, device, secret);
                 let mut slow = Vec::new();
                 let mut fits = None;
                 for token in valid {
@@ -143,7 +211,12 @@ impl Shard {
                     device,
                     tokens,
                 };
-                return self.compute(waiting, Task::Verify { secret, hashes }, effects);
+                let task = Task::Verify {
+                    secret,
+                    hashes,
+                    only_known: false,
+                };
+                return self.compute(waiting, task, effects);
             }
             Ok(Err(_)) => Told::Refused(Refusal::Busy),
             Err(refusal) => Told::Refused(refusal),
@@ -227,21 +300,23 @@ impl Shard {
                 device,
                 tokens,
                 live,
+                login,
             } => {
-                let told = match outcome {
-                    Computed::Verified(Some(at)) => {
+                let is_wrong = matches!(outcome, Computed::Verified(None));
+                if let Login::CountedFor(peer) = login {
+                    self.mesh.failed_logins.end(peer, is_wrong);
+                }
+                let told = match (outcome, login) {
+                    (Computed::Verified(Some(at)), _) => {
                         // It may have been revoked meanwhile.
                         match self.judge(device, &Proof::Known(tokens[at])) {
                             Verdict::Fits(token) => self.on_verified(device, token, live),
                             _ => self.unauthorized(),
                         }
                     }
-                    Computed::Verified(None) | Computed::Called { .. } => self.unauthorized(),
-                    Computed::Busy => {
-                        self.counters.mesh_busy += 1;
-                        self.counters.auths_busy += 1;
-                        Told::Refused(Refusal::Busy)
-                    }
+                    (Computed::Busy, _) => self.busy_with_logins(),
+                    (_, Login::OnlyKnown(refusal)) => self.refuse_login(refusal),
+                    _ => self.unauthorized(),
                 };
                 self.tell_asker(asker, told, 0, effects);
             }

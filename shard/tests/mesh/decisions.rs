@@ -382,7 +382,7 @@ fn decision_18_tokens_are_made_listed_revoked_and_reset() {
 }
 
 /// A device whose record and token stand in its owner's file at the next start.
-fn imported(w: &World, number: u8, secret: meshblu::StoredSecret) -> Device {
+pub fn imported(w: &World, number: u8, secret: meshblu::StoredSecret) -> Device {
     let id = meshblu::Uuid([number; 16]);
     let rules = meshblu::Registration::default();
     let now = meshblu::Timestamp(1);

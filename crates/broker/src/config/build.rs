@@ -179,6 +179,7 @@ impl Config {
             rate_limit: devices.rate_limit,
             rate_window_s: devices.rate_window_s,
             registrations_max: devices.registration_limit,
+            failed_logins_max: devices.failed_login_limit,
             message_bytes_max: devices.message_bytes_max.in_memory(),
             public_key: public_key.map(Into::into),
             ..MeshConfig::default()

@@ -226,6 +226,11 @@ keys! {
         registration_limit: u32 = 600
             => flag("registration-limit", "N"), range(1, u32::MAX as i128),
                or(&["MESHRING_REGISTRATION_LIMIT"]);
+        /// Logins with a wrong token that one address may make in a window, at each shard; 0: any
+        /// number. After that only logins are served that cost little: tokens that this broker has
+        /// made, and imported ones that have been right before.
+        failed_login_limit: u32 = 100
+            => flag("failed-login-limit", "N"), or(&["MESHRING_FAILED_LOGIN_LIMIT"]);
         /// Seconds of that window.
         rate_window_s: u32 = 60
             => flag("rate-window", "S"), range(1, u32::MAX as i128),

@@ -40,6 +40,7 @@ const CALL_THREADS: usize = 8;
 struct Verify {
     secret: Box<str>,
     hashes: Vec<Box<str>>,
+    only_known: bool,
     reply: Reply,
 }
 
@@ -168,7 +169,8 @@ impl Pool {
             let (verified, counts) = (Arc::clone(&verified), Arc::clone(&counts));
             spawn(format!("verify-{number}"), &cpus, move || {
                 for task in waiting {
-                    let outcome = verified.first_fit(&task.secret, &task.hashes, &counts);
+                    let (secret, hashes) = (&task.secret, &task.hashes);
+                    let outcome = verified.first_fit(secret, hashes, task.only_known, &counts);
                     task.reply.give(Computed::Verified(outcome));
                 }
             })?;
@@ -277,9 +279,14 @@ impl Helpers for ShardHelpers {
             is_given: false,
         };
         let is_taken = match compute.task {
-            Task::Verify { secret, hashes } => is_taken(self.pool.verifies.try_send(Verify {
+            Task::Verify {
                 secret,
                 hashes,
+                only_known,
+            } => is_taken(self.pool.verifies.try_send(Verify {
+                secret,
+                hashes,
+                only_known,
                 reply,
             })),
             Task::Call(webhook) => match Bytes::take(&self.pool.call_bytes, webhook.body.len()) {

@@ -26,6 +26,7 @@ fn verify(id: u64, secret: &str, hash: &str) -> Compute {
     let task = Task::Verify {
         secret: secret.into(),
         hashes: vec![hash.into()],
+        only_known: false,
     };
     Compute { id, task }
 }

@@ -49,8 +49,14 @@ impl Verified {
     }
 
     /// The place of the first hash that the secret fits: those that are remembered first, since
-    /// they cost next to nothing.
-    pub fn first_fit(&self, secret: &str, hashes: &[Box<str>], counts: &Counts) -> Option<usize> {
+    /// they cost next to nothing; if `only_known`, those alone.
+    pub fn first_fit(
+        &self,
+        secret: &str,
+        hashes: &[Box<str>],
+        only_known: bool,
+        counts: &Counts,
+    ) -> Option<usize> {
         Counts::add(&counts.verified);
         let digests: Vec<Digest> = hashes
             .iter()
@@ -59,6 +65,9 @@ impl Verified {
         if let Some(place) = digests.iter().position(|digest| self.knows(digest)) {
             Counts::add(&counts.remembered);
             return Some(place);
+        }
+        if only_known {
+            return None;
         }
         let place = hashes.iter().position(|hash| fits(secret, hash))?;
         self.remember(digests[place]);
@@ -124,14 +133,28 @@ mod tests {
         let counts = Counts::default();
         let hashes = [hashed("one"), hashed("two"), hashed("two")];
         for time in 0..3 {
-            assert_eq!(verified.first_fit("two", &hashes, &counts), Some(1));
+            assert_eq!(verified.first_fit("two", &hashes, false, &counts), Some(1));
             assert_eq!(counts.remembered.load(Ordering::Relaxed), time);
         }
-        assert_eq!(verified.first_fit("three", &hashes, &counts), None);
+        assert_eq!(verified.first_fit("three", &hashes, false, &counts), None);
         // Not remembered for another hash of the same secret, nor once it is revoked.
         assert!(!verified.knows(&verified.digest(&hashes[2], "two")));
-        assert_eq!(verified.first_fit("two", &hashes[..1], &counts), None);
-        assert_eq!(verified.first_fit("", &[], &counts), None);
+        assert_eq!(
+            verified.first_fit("two", &hashes[..1], false, &counts),
+            None
+        );
+        assert_eq!(verified.first_fit("", &[], false, &counts), None);
+    }
+
+    #[test]
+    fn only_what_is_known_costs_nothing() {
+        let verified = Verified::new(100).unwrap();
+        let counts = Counts::default();
+        let hashes = [hashed("one")];
+        let fits = |only_known| verified.first_fit("one", &hashes, only_known, &counts);
+        assert_eq!(fits(true), None);
+        assert_eq!(fits(false), Some(0));
+        assert_eq!(fits(true), Some(0));
     }
 
     #[test]
