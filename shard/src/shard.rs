@@ -231,6 +231,7 @@ impl Shard {
             self.timers.next_deadline().filter(|_| !self.is_beginning()),
             self.retained.next_expiry(),
             self.durable.deadline(self.now),
+            self.mesh.next_expiry(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -497,6 +498,7 @@ impl Shard {
         self.expire_retained();
         self.read_on(effects);
         self.go_on_searching(effects);
+        self.end_expired(effects);
         self.go_on_telling(effects);
         self.sweep_on(effects);
         self.pump_on(effects);

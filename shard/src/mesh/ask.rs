@@ -42,7 +42,7 @@ pub enum Ask {
         device: DeviceId,
         /// What shows it.
         proof: Proof,
-        /// The connection; its token is filled in.
+        /// The connection; its token, and when that expires, is filled in.
         live: Live,
     },
     /// Whether somebody has this kind of leave from the device; unknown devices are not found.

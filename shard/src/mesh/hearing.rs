@@ -223,7 +223,7 @@ impl Shard {
             self.mesh.revoked_early.insert(id.index);
             return;
         }
-        let why = "the token has been revoked";
+        let why = "the token has been revoked or has expired";
         self.end_connection(id, ReasonCode::NotAuthorized, why, effects);
     }
 

@@ -157,6 +157,7 @@ impl Shard {
                     shard: self.config.shard,
                     connection,
                     token: 0,
+                    expires_s: None,
                     transport,
                 },
             },

@@ -22,6 +22,8 @@ pub struct Live {
     pub connection: ConnectionId,
     /// The token that it has shown.
     pub token: u64,
+    /// When that is worth nothing any more, in seconds since 1970, if it ever is.
+    pub expires_s: Option<u32>,
     /// How it is told.
     pub transport: Transport,
 }

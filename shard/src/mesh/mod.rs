@@ -155,6 +155,12 @@ impl Mesh {
         }
     }
 
+    /// When the next connection has to be ended because its token expires.
+    pub fn next_expiry(&self) -> Option<Time> {
+        let expires_s = self.registry.next_expiry()?;
+        Some(Time(u64::from(expires_s) * 1_000_000))
+    }
+
     /// Whether the next tick has something to do.
     pub fn wants_turn(&self) -> bool {
         !self.searching.is_empty() || self.tellings.wants_turn()

@@ -1,6 +1,7 @@
 //! The devices that a shard owns, with their tokens, their connections, and who hears of them.
 //!
-//! Always: a subscription lives with its emitter, and `by_subscriber` names every one of them.
+//! Always: a subscription lives with its emitter, and `by_subscriber` names every one of them;
+//! `expiring` names every token that expires and has a connection, and no other.
 //! Bounded by `Limits::devices_max`, `tokens_max` and `device_subscriptions_max`.
 
 use super::live::Live;
@@ -8,6 +9,7 @@ use crate::map::{Map, map_with_seed};
 use crate::slots::Slots;
 use crate::{ConnectionId, DeviceId, DeviceSubscription, ShardId};
 use meshblu::{Device, Kind, Token};
+use std::collections::BTreeSet;
 
 /// A device and what belongs to it.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Registry {
     bytes: usize,
     /// Devices with a connection.
     online: u64,
+    /// Tokens with connections that expire: when, in seconds since 1970, and whose.
+    expiring: BTreeSet<(u32, DeviceId, u64)>,
 }
 
 impl Registry {
@@ -48,6 +52,7 @@ impl Registry {
             by_subscriber: map_with_seed(seed),
             bytes: 0,
             online: 0,
+            expiring: BTreeSet::new(),
         }
     }
 
@@ -111,6 +116,9 @@ impl Registry {
         let entry = self.entries.remove(place);
         self.bytes -= entry.device.bytes();
         self.online -= u64::from(!entry.live.is_empty());
+        for live in &entry.live {
+            self.forget_expiry(device, live);
+        }
         for (kind, subscriber) in &entry.subscribers {
             self.forget_hearing(*subscriber, device, *kind);
         }
@@ -198,14 +206,19 @@ impl Registry {
         let is_first = entry.live.is_empty();
         entry.live.push(live);
         self.online += u64::from(is_first);
+        if let Some(expires_s) = live.expires_s {
+            self.expiring.insert((expires_s, device, live.token));
+        }
     }
 
-    /// A connection of a device goes on with another token.
+    /// A connection of a device goes on with another token, which never expires.
     pub fn renew(&mut self, device: DeviceId, of: (ShardId, ConnectionId), token: u64) {
         let entry = self.find_mut(device).expect("the caller has seen it");
         let mut live = entry.live.iter_mut();
         if let Some(live) = live.find(|live| (live.shard, live.connection) == of) {
-            live.token = token;
+            let old = *live;
+            (live.token, live.expires_s) = (token, None);
+            self.forget_expiry_unless_shown(device, &old);
         }
     }
 
@@ -215,9 +228,49 @@ impl Registry {
             return;
         };
         let was_online = !entry.live.is_empty();
-        entry.live.retain(|live| !is_meant(live));
+        let mut gone = Vec::new();
+        entry.live.retain(|live| {
+            if is_meant(live) {
+                gone.extend(live.expires_s.map(|_| *live));
+            }
+            !is_meant(live)
+        });
         let is_online = !entry.live.is_empty();
         self.online -= u64::from(was_online && !is_online);
+        for live in gone {
+            self.forget_expiry_unless_shown(device, &live);
+        }
+    }
+
+    /// When the first token with a connection expires, in seconds since 1970.
+    pub fn next_expiry(&self) -> Option<u32> {
+        self.expiring.first().map(|(expires_s, ..)| *expires_s)
+    }
+
+    /// A connection whose token has expired by now.
+    pub fn expired(&self, now_s: u32) -> Option<(DeviceId, Live)> {
+        let (expires_s, device, token) = self.expiring.first()?;
+        if *expires_s > now_s {
+            return None;
+        }
+        let entry = self.find(*device).expect("what expires is a device's");
+        let mut live = entry.live.iter();
+        let live = live.find(|live| live.token == *token);
+        Some((*device, *live.expect("what expires has a connection")))
+    }
+
+    /// A token's connection has gone: nothing waits for its expiry if it was the last.
+    fn forget_expiry_unless_shown(&mut self, device: DeviceId, gone: &Live) {
+        let entry = self.find(device).expect("the caller has seen it");
+        if entry.live.iter().all(|live| live.token != gone.token) {
+            self.forget_expiry(device, gone);
+        }
+    }
+
+    fn forget_expiry(&mut self, device: DeviceId, live: &Live) {
+        if let Some(expires_s) = live.expires_s {
+            self.expiring.remove(&(expires_s, device, live.token));
+        }
     }
 
     /// Counts a request of a device; `Err` with the seconds to wait if there were too many.
@@ -244,8 +297,16 @@ impl Registry {
         }
     }
 
-    /// Asserts that both tables of subscriptions agree.
+    /// Asserts that both tables of subscriptions agree, and that all that expires is waited for.
     pub fn check(&self) {
+        let live = self.entries.iter().flat_map(|(_, entry)| {
+            let device = entry.device.uuid();
+            entry.live.iter().map(move |live| (device, live))
+        });
+        let expiring: BTreeSet<_> = live
+            .filter_map(|(device, live)| Some((live.expires_s?, device, live.token)))
+            .collect();
+        assert_eq!(expiring, self.expiring, "tokens that expire");
         let entries = self.entries.iter().map(|(_, entry)| entry);
         let heard: usize = entries.map(|entry| entry.subscribers.len()).sum();
         let hears: usize = self.by_subscriber.values().map(Vec::len).sum();

@@ -15,6 +15,9 @@ use std::net::IpAddr;
 /// Comparisons with the slow hashes of one device that may be under way.
 const COMPARISONS_OF_ONE_DEVICE: usize = 8;
 
+/// Connections with expired tokens that are ended in one tick.
+const EXPIRED_PER_TICK: usize = 64;
+
 /// What a look at a device's tokens has shown.
 enum Verdict {
     /// It is this token.
@@ -184,7 +187,18 @@ impl Shard {
         let entry = registry.find(device).expect("its token has just been seen");
         let mut meshblu = Vec::new();
         entry.device.write_meshblu(&mut meshblu);
-        self.mesh.registry.attach(device, Live { token, ..live });
+        let mut tokens = entry.tokens.iter();
+        let expires_s = tokens.find(|known| known.id == token);
+        // What lasts longer than this number, 2106, is as good as for ever.
+        let expires_s = expires_s
+            .and_then(|known| known.expires_s)
+            .and_then(|expires_s| u32::try_from(expires_s).ok());
+        let live = Live {
+            token,
+            expires_s,
+            ..live
+        };
+        self.mesh.registry.attach(device, live);
         Told::Attached { token, meshblu }
     }
 
@@ -192,6 +206,17 @@ impl Shard {
     fn unauthorized(&mut self) -> Told {
         self.counters.auths_denied += 1;
         Told::Refused(Refusal::Unauthorized)
+    }
+
+    /// Ends connections whose token has expired, some at each call.
+    pub(crate) fn end_expired(&mut self, effects: &mut Effects) {
+        let now_s = seconds(self.now);
+        for _ in 0..EXPIRED_PER_TICK {
+            let Some((device, live)) = self.mesh.registry.expired(now_s) else {
+                return;
+            };
+            self.end_live(live, device, effects);
+        }
     }
 
     /// Revokes the token of this text, at once or when a helper thread knows which it is.

@@ -7,6 +7,7 @@ mod support;
 
 mod crowds;
 mod decisions;
+mod expiry;
 mod logins;
 mod matrix;
 mod mesh;

@@ -296,7 +296,7 @@ impl Socket {
 
 /// A stream of server-sent events.
 pub struct Stream {
-    client: Client,
+    pub client: Client,
 }
 
 impl Stream {
