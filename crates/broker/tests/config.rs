@@ -55,7 +55,7 @@ fn a_check_finds_all_that_is_wrong() {
 }
 
 #[test]
-fn a_key_for_webhooks_must_be_one() {
+fn what_webhooks_need_must_be_what_it_is_called() {
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/keys");
     let check = |text: &str| {
         let (_folder, path) = file(&format!("[webhooks]\n{text}\n"));
@@ -81,6 +81,15 @@ fn a_key_for_webhooks_must_be_one() {
         "{said}"
     );
     assert!(!said.contains("a secret"), "{said}");
+    for (name, why) in [
+        ("pkcs8.pem", "no certificate in PEM"),
+        ("nowhere.pem", "No such file"),
+    ] {
+        let (code, _, said) = check(&format!("ca_file = {:?}", keys.join(name)));
+        let words = "meshring.toml:2: webhooks.ca_file = ";
+        assert!(code == 2 && said.contains(words), "{name}: {said}");
+        assert!(said.contains(why), "{name}: {said}");
+    }
     let good = in_file(&keys.join("pkcs8.pem"));
     let (code, _, said) = check(&format!("{good}\nprivate_key = \"x\""));
     assert!(code == 2 && said.contains("not both"), "{said}");

@@ -7,10 +7,12 @@ mod support;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::configured::Configured;
 use support::{Broker, PATIENCE};
@@ -177,6 +179,64 @@ fn a_webhook_is_signed_with_the_key_that_everybody_may_read() {
         };
         check_signature(&head, parameters, &key);
     }
+}
+
+#[test]
+fn an_authority_of_the_operators_is_trusted_beside_the_public_ones() {
+    // An authority, and a server that it vouches for.
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let authority = CertifiedIssuer::self_signed(authority, authority_key).unwrap();
+    let names = vec!["127.0.0.1".to_owned()];
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(names).unwrap();
+    let server = server.signed_by(&key, &authority).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![server.der().clone()], key.into())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let hook = json!({"type": "webhook", "url": url});
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("authority.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let base = "[general]\ndata = DATA\n[mqtt]\nlisten = []\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
+                [webhooks]\nto_private = \"allow\"\n";
+    let broker = Configured::start(base, 1);
+    let http = broker.bound[0].1;
+    let serving = std::thread::spawn(move || {
+        let mut told = Vec::new();
+        // Refused by whoever does not trust it, as often as that tries.
+        while told.is_empty() {
+            let (mut tcp, _) = listener.accept().unwrap();
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+            let mut byte = [0];
+            while !told.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                told.push(byte[0]);
+            }
+            if !told.is_empty() {
+                let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer).unwrap();
+            }
+        }
+        String::from_utf8(told).unwrap()
+    });
+    send_with(http, &hook);
+    await_metric(http, "webhooks_failed_total 1");
+    broker.write(&format!("{base}ca_file = {file:?}\n"));
+    let (code, _, said) = broker.reload(&[]);
+    assert_eq!(code, 0, "{said}");
+    let device = send_with(http, &hook);
+    await_metric(http, "webhooks_sent_total 1");
+    let head = serving.join().unwrap();
+    assert_eq!(header(&head, "x-meshblu-uuid"), device["uuid"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::admin::Doors;
 use crate::cpus::CpuList;
 use crate::durability;
 use crate::helpers::Rules;
+use crate::helpers::roots::Roots;
 use crate::helpers::signature::Signer;
 use net::{DriverChoice, Tuning};
 use sha2::{Digest, Sha256};
@@ -21,8 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::Pepper;
 
-/// So much of a file with a key is read; an RSA key of 4,096 bits has 3,300.
-const KEY_FILE_BYTES_MAX: u64 = 65_536;
+/// So large may a file with a key or with certificates be; all public roots have a quarter of it.
+const PEM_FILE_BYTES_MAX: u64 = 1_048_576;
 /// What FreshBlu's own documents set its pepper to.
 const FRESHBLU_PEPPER: &[u8] = b"change-me-in-production";
 
@@ -128,7 +129,7 @@ impl Config {
 
     /// The key that webhooks are signed with, if one is given, read now. Errs with the key of the
     /// configuration that is to blame, and why.
-    pub fn webhook_signer(&self) -> Result<Option<Arc<Signer>>, (&'static str, String)> {
+    fn webhook_signer(&self) -> Result<Option<Arc<Signer>>, (&'static str, String)> {
         const FILE: &str = "webhooks.private_key_file";
         const KEY: &str = "webhooks.private_key";
         let (section, text) = (&self.webhooks, &self.webhooks.private_key.0);
@@ -155,11 +156,26 @@ impl Config {
             .map_err(|why| (blamed, why))
     }
 
-    /// What counts for webhooks, with the key as it is now. Errs as [`Self::webhook_signer`] does.
+    /// Whom webhooks trust beside the public roots, read now. Errs with the key of the configuration
+    /// that is to blame, and why.
+    fn webhook_roots(&self) -> Result<Option<Arc<Roots>>, (&'static str, String)> {
+        const FILE: &str = "webhooks.ca_file";
+        let Some(path) = &self.webhooks.ca_file.0 else {
+            return Ok(None);
+        };
+        let read = read_small(path).map_err(|error| error.to_string());
+        let read = read.and_then(|text| Roots::read(&text).map_err(|error| error.to_string()));
+        read.map(|roots| Some(Arc::new(roots)))
+            .map_err(|why| (FILE, format!("{FILE} = {path:?}: {why}")))
+    }
+
+    /// What counts for webhooks, with key and roots as their files are now. Errs as
+    /// [`Self::webhook_signer`] does.
     pub fn webhook_rules(&self) -> Result<Rules, (&'static str, String)> {
         Ok(Rules {
             may_call_private: self.may_call_private(),
             signer: self.webhook_signer()?,
+            roots: self.webhook_roots()?,
         })
     }
 
@@ -256,8 +272,11 @@ fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut text = Vec::new();
     let file = fs::File::open(path)?;
-    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(text)
+    file.take(PEM_FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    match text.len() as u64 > PEM_FILE_BYTES_MAX {
+        true => Err(io::Error::other("it is too large")),
+        false => Ok(text),
+    }
 }
 
 #[cfg(test)]

@@ -251,6 +251,10 @@ keys! {
         /// Whether webhooks may call this machine, and addresses that only its network knows.
         to_private: Permission = Permission::Deny
             => flag("webhooks-to-private", "RULE"), or(&["MESHRING_WEBHOOKS_TO_PRIVATE"]);
+        /// A file with certificates in PEM that webhooks trust over TLS beside the public roots, such
+        /// as the one of an authority of your own.
+        ca_file: MaybePath = MaybePath::default()
+            => flag("webhooks-ca-file", "FILE"), or(&["MESHRING_WEBHOOKS_CA_FILE"]), path_name();
         /// The file with the private RSA key that webhooks with "signRequest" are signed with: PEM,
         /// PKCS#8 or PKCS#1, 2048 to 4096 bits. Without a key those webhooks are not called. GET
         /// /publickey answers the public half, unless http.public_key says something else.

@@ -55,7 +55,7 @@ pub fn problems(config: &Config, origins: &[Origin]) -> Vec<Problem> {
         found.push(Problem::error(at("io.receive_buffers"), text));
     }
     found.extend(overlapping(config, origins));
-    if let Err((blamed, why)) = config.webhook_signer() {
+    if let Err((blamed, why)) = config.webhook_rules() {
         found.push(Problem::error(at(blamed), why));
     }
     if config.mqtt.listen.is_empty() && config.http.listen.is_empty() {

@@ -5,6 +5,7 @@
 //! at their host: when it has as many, it takes no new ones. No redirect is followed.
 
 use super::hosts::Hosts;
+use super::roots::Roots;
 use super::signature::Signer;
 use super::{Call, Counts, addresses};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -17,6 +18,7 @@ use tracing::{debug, warn};
 use ureq::config::Config;
 use ureq::http::header::{HeaderName, HeaderValue};
 use ureq::http::{Request, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error};
@@ -71,6 +73,8 @@ pub struct Rules {
     pub may_call_private: bool,
     /// Signs those that are to be signed.
     pub signer: Option<Arc<Signer>>,
+    /// Whom they trust over TLS beside the public roots.
+    pub roots: Option<Arc<Roots>>,
 }
 
 /// Calls webhooks.
@@ -85,7 +89,12 @@ pub struct Caller {
 impl Caller {
     /// One that keeps to these rules.
     pub fn new(rules: Rules) -> Caller {
+        let roots = match &rules.roots {
+            Some(roots) => roots.with_public(),
+            None => RootCerts::WebPki,
+        };
         let config = Config::builder()
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // Where it leads nobody has looked at.

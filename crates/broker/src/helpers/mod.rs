@@ -9,6 +9,7 @@
 mod addresses;
 mod calls;
 mod hosts;
+pub mod roots;
 pub mod signature;
 mod verify;
 
