@@ -31,6 +31,9 @@ mod turn;
 mod uring;
 mod wake;
 
+/// The target of tracing's spans that are about the control plane: not of lines in the log.
+pub const CONTROL: &str = "meshring::control";
+
 pub use config::{DriverChoice, Passed, ServerConfig, Tuning};
 pub use console::Console;
 pub use doors::{Door, Doors};

@@ -187,7 +187,11 @@ where
         }
     }
     drop(is_ready);
-    let bound = await_all(&readiness, shards).and_then(|()| open_doors(opened, &doors));
+    let bound = await_all(&readiness, shards).and_then(|()| {
+        let sockets = opened.bound.len() as i64;
+        let span = tracing::info_span!(target: crate::CONTROL, "listen", sockets);
+        span.in_scope(|| open_doors(opened, &doors))
+    });
     let bound = match bound {
         Ok(bound) => bound,
         Err(error) => return Err(abandon(&stopper, threads, error)),

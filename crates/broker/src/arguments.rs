@@ -209,6 +209,21 @@ pub struct ConfigArguments {
     pub command: Option<ConfigCommand>,
 }
 
+impl Command {
+    /// Whether traces may be made of what it does: of what takes time, on this machine.
+    pub fn has_traces(&self) -> bool {
+        matches!(
+            self,
+            Command::Serve(_)
+                | Command::Backup(_)
+                | Command::Restore(_)
+                | Command::Check(_)
+                | Command::Repair(_)
+                | Command::Import(_)
+        )
+    }
+}
+
 impl Arguments {
     /// Why the command line makes no sense although each word of it does.
     pub fn contradiction(&self) -> Option<&'static str> {

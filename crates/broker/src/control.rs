@@ -5,6 +5,7 @@
 //! connect. Bounded: one request at a time, of [`REQUEST_BYTES_MAX`], sent within
 //! [`REQUEST_TIME_MAX`].
 
+use crate::telemetry::{self, CONTROL};
 use anyhow::{Context, bail, ensure};
 use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -13,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{debug, field, info, info_span, warn};
 
 /// The socket's name in the directory.
 const SOCKET: &str = "control.sock";
@@ -99,7 +100,14 @@ fn answer(stream: UnixStream, backup: &Backup<'_>) -> anyhow::Result<()> {
         bail!("a request that is not understood");
     };
     info!(target = %target.display(), "backup begins");
-    match backup(target, &mut |text| say("progress", text)) {
+    let span = info_span!(
+        target: CONTROL,
+        "backup",
+        otel.status_code = field::Empty,
+        otel.status_description = field::Empty,
+    );
+    let progress = &mut |text: &str| say("progress", text);
+    match telemetry::within(&span, || backup(target, progress)) {
         Ok(summary) => {
             info!(target = %target.display(), summary, "backup complete");
             say("done", &summary)?;

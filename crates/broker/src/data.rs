@@ -8,6 +8,7 @@ use crate::kept::Kept;
 use crate::progress::Count;
 use crate::serve::secret;
 use crate::supervise;
+use crate::telemetry::{self, CONTROL};
 use crate::upkeep::summary_of;
 use anyhow::{Context, bail};
 use net::{Made, ServerConfig, Workplace};
@@ -22,7 +23,7 @@ use storage::{
     DataDirectory, Loaded, NewDirectory, Pepper, StoreError, StoreOptions, Worker, WorkerControl,
     WorkerOptions,
 };
-use tracing::{info, warn};
+use tracing::{Id, Span, field, info, info_span, warn};
 
 /// How long something may take before it is said how far it is, and between lines.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ pub struct Data {
     helpers: Arc<Pool>,
     consoles: Arc<Consoles>,
     recovered: Count,
+    /// The span of the start; of no use afterwards.
+    start: Option<Id>,
     /// Per shard, once it has recovered.
     workers: Vec<OnceLock<WorkerControl>>,
 }
@@ -81,6 +84,7 @@ impl Data {
             helpers,
             consoles,
             recovered: Count::default(),
+            start: Span::current().id(),
             workers: (0..config.shards).map(|_| OnceLock::new()).collect(),
         })
     }
@@ -185,7 +189,18 @@ impl Data {
     /// Opens one shard's file and recovers the shard from it, on the shard's thread. Errs with
     /// words for people.
     pub fn recover(&self, config: &ServerConfig, place: &Workplace) -> Result<Made<Shard>, String> {
-        self.try_to_recover(config, place)
+        let span = info_span!(
+            target: CONTROL,
+            parent: self.start.clone(),
+            "recover",
+            shard = i64::from(place.shard.0),
+            sessions = field::Empty,
+            devices = field::Empty,
+            records = field::Empty,
+            otel.status_code = field::Empty,
+            otel.status_description = field::Empty,
+        );
+        telemetry::within(&span, || self.try_to_recover(config, place))
             .map_err(|error| error.to_string())
     }
 
@@ -226,6 +241,10 @@ impl Data {
 }
 
 fn log_recovered(shard: u16, loaded: &Loaded) {
+    let span = Span::current();
+    span.record("sessions", loaded.sessions as i64);
+    span.record("devices", loaded.devices as i64);
+    span.record("records", loaded.records() as i64);
     info!(
         shard,
         sessions = loaded.sessions,

@@ -4,10 +4,14 @@
 mod fields;
 
 use crate::config::choices::LogFormat;
+use crate::config::{Config, Telemetry};
+use crate::telemetry;
 use anyhow::Context;
 use fields::Fields;
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
+use tracing::warn;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -32,24 +36,44 @@ fn goes_to_journal(named: Option<&str>) -> bool {
     is.is_ok_and(|is| Some(is.as_str()) == named)
 }
 
-/// Starts logging. Errs if the filter cannot be read.
-pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = parse(filter)?;
+/// Starts logging, and sending traces if there is where to: not for commands that come and go, which
+/// make none. Errs if the filter cannot be read.
+pub fn start(config: &Config, has_traces: bool) -> anyhow::Result<()> {
+    let filter = parse(&config.general.log.0)?;
     let (filter, handle) = reload::Layer::new(filter);
     // Logging starts once.
     let _ = CHANGE.set(handle);
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
-    let lines = match is_json(format) {
+    let lines = match is_json(config.general.log_format) {
         true => lines.json().flatten_event(true).boxed(),
         false => {
             let lines = lines.with_ansi(stderr().is_terminal());
             lines.with_target(false).fmt_fields(Fields).boxed()
         }
     };
+    // Spans are for traces: lines say what they say without them.
+    let filter = filter.and(filter_fn(|metadata| !telemetry::is_control(metadata)));
+    let lines = lines.with_filter(filter);
+    let (traces, trouble) = match has_traces {
+        true => {
+            let Telemetry {
+                endpoint,
+                service_name,
+            } = &config.telemetry;
+            match telemetry::layer(endpoint, service_name) {
+                Ok(layer) => (layer, None),
+                Err(why) => (None, Some(why)),
+            }
+        }
+        false => (None, None),
+    };
     tracing_subscriber::registry()
-        .with(filter)
         .with(lines)
+        .with(traces)
         .init();
+    if let Some(why) = trouble {
+        warn!(why, "no traces are sent");
+    }
     Ok(())
 }
 

@@ -24,9 +24,12 @@ mod progress;
 mod reload;
 mod serve;
 mod supervise;
+mod telemetry;
 mod upkeep;
 
 use crate::operate::{Command as Operator, run as operate};
+use crate::supervise::activation::Activation;
+use crate::telemetry::command as traced;
 use arguments::{Arguments, Command, ConfigArguments};
 use clap::{CommandFactory, Parser};
 use cli::ClientCommand;
@@ -60,33 +63,38 @@ fn main() -> ExitCode {
         Some(loaded) => Ok(loaded.config.clone()),
         None => config::of_commands(&log_flags),
     };
-    let general = match config {
-        Ok(config) => config.general,
+    let config = match config {
+        Ok(config) => config,
         Err(problems) => return config::commands::complain(&problems),
     };
-    if let Err(error) = logs::start(&general.log.0, general.log_format) {
+    // Before the first thread, which may be that of traces. That a kernel may not know the second
+    // and third is no reason to stop.
+    let activation = loaded.is_some().then(Activation::take);
+    net::prefer_small_pages();
+    net::prefer_exact_timers();
+    if let Err(error) = logs::start(&config, command.has_traces()) {
         eprintln!("meshring: {error:#}");
         return ExitCode::from(2);
     }
-    // Before the first thread. That a kernel may not know this is no reason to stop.
-    net::prefer_small_pages();
-    net::prefer_exact_timers();
     let result = match command {
         Command::Serve(arguments) => {
+            let activation = activation.expect("taken above, for this command");
             let loaded = loaded.expect("loaded above, for this command");
             let sources = arguments.sources(&log_flags);
-            serve::run(loaded, sources).map(|()| ExitCode::SUCCESS)
+            activation
+                .and_then(|activation| serve::run(loaded, sources, activation))
+                .map(|()| ExitCode::SUCCESS)
         }
         Command::Config(ConfigArguments { client, command }) => match command {
             Some(command) => config::commands::run(&command, &log_flags).map_err(Into::into),
             None => return cli::run(ClientCommand::Config(client), connection),
         },
-        Command::Backup(arguments) => upkeep::backup(&arguments),
-        Command::Restore(arguments) => upkeep::restore(&arguments),
-        Command::Check(arguments) => upkeep::check(&arguments),
-        Command::Repair(arguments) => upkeep::repair(&arguments),
+        Command::Backup(arguments) => traced("backup", || upkeep::backup(&arguments)),
+        Command::Restore(arguments) => traced("restore", || upkeep::restore(&arguments)),
+        Command::Check(arguments) => traced("check", || upkeep::check(&arguments)),
+        Command::Repair(arguments) => traced("repair", || upkeep::repair(&arguments)),
         Command::Doctor(arguments) => doctor::run(*arguments),
-        Command::Import(arguments) => import::run(&arguments),
+        Command::Import(arguments) => traced("import", || import::run(&arguments)),
         Command::Clients(c) => return operate(&c.desk, &Operator::Clients(c.what)),
         Command::Sessions(c) => return operate(&c.desk, &Operator::Sessions(c.what)),
         Command::Retained(c) => return operate(&c.desk, &Operator::Retained(c.what)),
@@ -111,6 +119,7 @@ fn main() -> ExitCode {
                 .map_err(Into::into)
         }
     };
+    telemetry::finish();
     result.unwrap_or_else(|error| {
         eprintln!("meshring: {error:#}");
         ExitCode::FAILURE

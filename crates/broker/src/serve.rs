@@ -11,7 +11,8 @@ use crate::progress::Progress;
 use crate::reload::{Listeners, Reloader, Reloads};
 use crate::supervise::activation::{Activation, Placed, Wanted};
 use crate::supervise::watchdog::Watchdog;
-use crate::{cpus, descriptors, failure, supervise};
+use crate::telemetry::{CONTROL, FLUSH_MAX};
+use crate::{cpus, descriptors, failure, supervise, telemetry};
 use anyhow::Context;
 use net::{Made, Passed, Server, ServerConfig, Stopper, Tuning};
 use shard::{Anonymous, Listener, MeshConfig, Shard, ShardId};
@@ -22,15 +23,46 @@ use std::net::SocketAddr;
 use std::process;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{Span, field, info, info_span, warn};
 
 /// Files take milliseconds to close, unless the disk is slow or full.
 const FILES_CLOSE_MAX: Duration = Duration::from_secs(45);
 
+/// A broker that has started.
+struct Running {
+    server: Server,
+    admin: Arc<Admin>,
+    data: Option<Arc<Data>>,
+    helpers: Arc<Pool>,
+    watchdog: Option<Watchdog>,
+}
+
 /// Runs the broker until it is told to stop. Errs if it cannot start, or when a shard fails.
-pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
-    // Before there is a second thread.
-    let activation = Activation::take()?;
+pub fn run(loaded: Loaded, sources: Sources, activation: Activation) -> anyhow::Result<()> {
+    let span = info_span!(
+        target: CONTROL,
+        "start",
+        shards = field::Empty,
+        driver = field::Empty,
+        otel.status_code = field::Empty,
+        otel.status_description = field::Empty,
+    );
+    let running = telemetry::within(&span, || start(loaded, sources, activation))?;
+    // It has ended.
+    drop(span);
+    let result = running.server.join();
+    running.admin.stopping();
+    drop(running.watchdog);
+    running.admin.remove_sockets();
+    tidy_up(running.data.as_deref(), &running.helpers);
+    telemetry::stop_ends();
+    result.context("stopped by a failure")?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Starts all that there is.
+fn start(loaded: Loaded, sources: Sources, activation: Activation) -> anyhow::Result<Running> {
     let version = env!("MESHRING_VERSION");
     info!(version, "starting");
     descriptors::raise_limit();
@@ -51,6 +83,7 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let cpus = cpus::ranges(&config.cpus);
     let shards = config.shards;
     let spare = cpus::spare(&usable, &config.cpus);
+    telemetry::run_on(&spare);
     let helpers = Pool::start(&spare, rules.clone())?;
     let consoles = Consoles::new(shards);
     let admin = Admin::start(doors, Arc::clone(&consoles), reloads, &spare)?;
@@ -96,14 +129,15 @@ pub fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     };
     reloader.start(to_reload, &spare_to_reload)?;
     let watchdog = Watchdog::start(server.pulse()).context("no thread for the watchdog")?;
-    let result = server.join();
-    admin.stopping();
-    drop(watchdog);
-    admin.remove_sockets();
-    tidy_up(data.as_deref(), &helpers);
-    result.context("stopped by a failure")?;
-    info!("stopped");
-    Ok(())
+    Span::current().record("shards", i64::from(shards));
+    Span::current().record("driver", server.driver());
+    Ok(Running {
+        server,
+        admin,
+        data,
+        helpers,
+        watchdog,
+    })
 }
 
 /// Nobody is answered any more; says what helpers have done.
@@ -216,9 +250,9 @@ fn status(server: &Server, shards: u16) -> String {
 }
 
 /// How long a graceful stop takes at most: what the driver allows connections, and time for the
-/// files to be written and closed.
+/// files to be written and closed, and for the last traces.
 fn stop_max(tuning: &Tuning) -> Duration {
-    Duration::from_millis(u64::from(tuning.stop_ms)) + FILES_CLOSE_MAX
+    Duration::from_millis(u64::from(tuning.stop_ms)) + FILES_CLOSE_MAX + FLUSH_MAX
 }
 
 /// The server's configuration: checked, with nothing left to default.
@@ -360,6 +394,7 @@ fn watch(mut signals: Signals, stopper: &OnceLock<Stopper>, stop_max: Duration, 
             process::exit(128 + signal);
         }
         is_stopping = true;
+        telemetry::stop_begins(name);
         info!(signal = name, "stopping; a second signal exits at once");
         supervise::stopping("stopping: connections are closed, files written", stop_max);
         stopper.stop();

@@ -7,6 +7,7 @@
 use super::State;
 use super::answers::{Answer, Failure, mistaken, moment};
 use crate::data::now;
+use crate::telemetry::CONTROL;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
@@ -17,7 +18,7 @@ use shard::Time;
 use shard::console::{Draining, Question, ROWS_MAX, Report, Shed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, field, info, info_span, warn};
 
 /// How often a few more connections are closed.
 const STEP: Duration = Duration::from_millis(100);
@@ -115,7 +116,17 @@ pub async fn begin(
         server = drain.server,
         "draining: new clients are turned away"
     );
-    tokio::spawn(carry_out(Arc::clone(&state), drain.number, rate));
+    let span = info_span!(
+        target: CONTROL,
+        parent: None,
+        "drain",
+        clients_per_s = i64::from(rate),
+        outcome = field::Empty,
+        otel.status_code = field::Empty,
+    );
+    span.follows_from(Span::current());
+    let task = carry_out(Arc::clone(&state), drain.number, rate);
+    tokio::spawn(traced(task, span));
     Ok(Json(describe(Some(drain))))
 }
 
@@ -133,8 +144,27 @@ pub async fn end(Shared(state): Shared<Arc<State>>) -> Answer {
     Ok(Json(describe(None)))
 }
 
+/// How a drain has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// No client is connected.
+    Drained,
+    /// It was ended, or there is another one.
+    Replaced,
+    /// A shard does not answer.
+    Failed,
+}
+
+async fn traced(task: impl Future<Output = Ended>, span: Span) {
+    let ended = task.instrument(span.clone()).await;
+    span.record("outcome", field::debug(ended));
+    if ended == Ended::Failed {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 /// Closes connections until none is left, or this drain is no longer the one.
-async fn carry_out(state: Arc<State>, number: u64, rate: u32) {
+async fn carry_out(state: Arc<State>, number: u64, rate: u32) -> Ended {
     let shards = state.consoles.shards().len() as u32;
     // What a step leaves over of the rate, the next one has.
     let mut owed = 0;
@@ -151,20 +181,27 @@ async fn carry_out(state: Arc<State>, number: u64, rate: u32) {
                 .await
             {
                 Ok(Report::Shed(shed)) => shed,
-                Ok(other) => return warn!(failure = ?mistaken(&other), "the drain has stopped"),
-                Err(error) => return warn!(%error, "the drain has stopped"),
+                Ok(other) => {
+                    warn!(failure = ?mistaken(&other), "the drain has stopped");
+                    return Ended::Failed;
+                }
+                Err(error) => {
+                    warn!(%error, "the drain has stopped");
+                    return Ended::Failed;
+                }
             };
             step = step.saturating_sub(shed.closed);
             left += shed.clients;
             if !note(&state, number, shed, None) {
-                return;
+                return Ended::Replaced;
             }
         }
         if !note(&state, number, Shed::default(), Some(left)) {
-            return;
+            return Ended::Replaced;
         }
         if left == 0 {
-            return info!("drained: no client is connected");
+            info!("drained: no client is connected");
+            return Ended::Drained;
         }
         tokio::time::sleep(STEP).await;
     }

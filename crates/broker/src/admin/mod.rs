@@ -15,6 +15,7 @@ mod listeners;
 mod lists;
 mod log;
 mod metrics;
+mod observe;
 mod process;
 mod reload;
 mod retained;

@@ -1,6 +1,7 @@
 //! Which requests there are, and who may make them. docs/admin.md describes each.
 
 use super::answers::Failure;
+use super::observe::observe;
 use super::{
     State, client, clients, drain, explain, log, metrics, reload, retained, shards, slow,
     subscriptions, talkers, trace,
@@ -9,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use std::sync::atomic::Ordering;
 /// For the Unix socket: everything.
 pub fn free(state: &Arc<State>) -> Router {
     let all = open_to_all().merge(for_operators());
-    finish(all).with_state(Arc::clone(state))
+    let all = finish(all).layer(from_fn(observe));
+    all.with_state(Arc::clone(state))
 }
 
 /// For addresses: all but metrics and health wants the token.
@@ -26,7 +28,8 @@ pub fn guarded(state: &Arc<State>) -> Router {
     let guard = from_fn_with_state(Arc::clone(state), demand_token);
     // The fallback, too: without the token nobody learns which requests there are.
     let guarded = finish(for_operators()).layer(guard);
-    open_to_all().merge(guarded).with_state(Arc::clone(state))
+    let all = open_to_all().merge(guarded).layer(from_fn(observe));
+    all.with_state(Arc::clone(state))
 }
 
 fn open_to_all() -> Router<Arc<State>> {

@@ -11,6 +11,7 @@ use super::choices::{
 use super::key::Key;
 use super::setting::{Bytes, Cpus, HttpListener, LogFilter, MaybePath, Secret, Setting, Shards};
 use crate::durability::{Mode, PrefixMode};
+use crate::telemetry::CollectorUrl;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -281,6 +282,20 @@ keys! {
         /// none if it is empty. With durability.mode = "memory" it is the only one.
         socket: MaybePath = MaybePath::default()
             => flag("admin-socket", "FILE"), or(&["MESHRING_ADMIN_SOCKET"]), path_name();
+    }
+
+    /// Traces of the control plane, for OpenTelemetry: starts, reloads, requests of operators, drains,
+    /// backups; never messages.
+    [telemetry] Telemetry {
+        /// The collector that takes them, as OTLP over HTTP: http://localhost:4318 for one on this
+        /// machine. /v1/traces is added unless it ends so. If it is empty, none are made. What is
+        /// to be in the heads of requests stands in OTEL_EXPORTER_OTLP_HEADERS.
+        endpoint: CollectorUrl = CollectorUrl::default()
+            => flag("otlp-endpoint", "URL"),
+               or(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]),
+               restart();
+        /// What this broker is called there.
+        service_name: String = "meshring".to_owned() => or(&["OTEL_SERVICE_NAME"]), restart();
     }
 
     /// What one shard may hold. The process may hold as much for each of its shards.

@@ -31,9 +31,9 @@ mod sources;
 mod tests;
 
 pub use difference::Difference;
-#[cfg(test)]
-pub use keys::Config;
-pub use keys::{DATA, DATA_DEV};
+pub use keys::{Config, DATA, DATA_DEV, Telemetry};
 pub use problem::Problem;
+pub use raw::Raw;
 pub use relations::do_overlap;
+pub use setting::{Range as SettingRange, Setting};
 pub use sources::{Environment, Loaded, Sources, of_commands};

@@ -29,6 +29,8 @@ const PREFIXES: &[&str] = &[
     "MCLOUDTT_",
     "mcloudtt_",
     "RUST_LOG",
+    "OTEL_EXPORTER_OTLP_",
+    "OTEL_SERVICE_NAME",
     "PRIVATE_KEY_BASE64",
 ];
 
@@ -279,14 +281,19 @@ impl Sources {
 }
 
 /// What commands are told that are no broker and read no file, by these flags and by variables: how
-/// they log. The rest is as it is by default. Errs with what makes no sense.
+/// they log, and where traces go. The rest is as it is by default. Errs with what makes no sense.
 pub fn of_commands(logs: &LogFlags) -> Result<Config, Vec<Problem>> {
     let sources = Sources {
         environment: Environment::of_process(),
         flags: logs.said().collect(),
         ..Sources::default()
     };
-    sources.load_only(&["general.log", "general.log_format"])
+    sources.load_only(&[
+        "general.log",
+        "general.log_format",
+        "telemetry.endpoint",
+        "telemetry.service_name",
+    ])
 }
 
 /// What has been said so far.

@@ -13,7 +13,8 @@ use crate::admin::{Admin, Change};
 use crate::config::{Difference, Loaded, Problem, Sources};
 use crate::helpers::signature::Signer;
 use crate::helpers::{Pool, Rules};
-use crate::{cpus, logs, supervise};
+use crate::telemetry::CONTROL;
+use crate::{cpus, logs, supervise, telemetry};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 pub use listeners::Listeners;
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 use shard::console::{Question, Settings};
 use std::sync::Arc;
 use std::thread::Builder;
-use tracing::{error, info, warn};
+use tracing::{Span, error, field, info, info_span, warn};
 
 /// Reloads that may wait for the one that is under way.
 const WAITING_MAX: usize = 16;
@@ -38,6 +39,8 @@ type Reply = Box<dyn FnOnce(Answer) + Send>;
 pub struct Request {
     /// By which way, for the log.
     by: &'static str,
+    /// In which it is asked for.
+    span: Span,
     reply: Reply,
 }
 
@@ -99,7 +102,11 @@ impl Reloads {
     /// Asks for one; `reply` is called on the thread that does it.
     pub fn ask(&self, by: &'static str, reply: impl FnOnce(Answer) + Send + 'static) {
         let reply = Box::new(reply);
-        if let Err(refused) = self.0.try_send(Request { by, reply }) {
+        if let Err(refused) = self.0.try_send(Request {
+            by,
+            span: Span::current(),
+            reply,
+        }) {
             (refused.into_inner().reply)(Err(Refusal::Busy));
         }
     }
@@ -131,10 +138,13 @@ impl Reloader {
         let spare = spare.to_vec();
         let work = move || {
             cpus::run_on(&spare);
-            for Request { by, reply } in requests {
+            for Request { by, span, reply } in requests {
                 info!(by, "reloading the configuration");
-                let answer = supervise::while_reloading(|| (self.reload(), None));
+                let answer = traced(by, &span, || {
+                    supervise::while_reloading(|| (self.reload(), None))
+                });
                 log(&answer);
+                drop(span);
                 reply(answer);
             }
         };
@@ -223,6 +233,31 @@ impl Reloader {
         let question = || Question::Configure(Box::new(settings.clone()));
         self.consoles.ask_all_and_wait(question).map(drop)
     }
+}
+
+/// Reloads within a span: values of the configuration stay out of it.
+fn traced(by: &'static str, parent: &Span, reload: impl FnOnce() -> Answer) -> Answer {
+    let span = info_span!(
+        target: CONTROL,
+        parent: parent.id(),
+        "reload",
+        by,
+        changed = field::Empty,
+        needs_restart = field::Empty,
+        otel.status_code = field::Empty,
+        otel.status_description = field::Empty,
+    );
+    let answer = span.in_scope(reload);
+    match &answer {
+        Ok(outcome) => {
+            span.record("changed", outcome.changed.len() as i64);
+            span.record("needs_restart", outcome.needs_restart.len() as i64);
+        }
+        Err(Refusal::Wrong(_)) => telemetry::failed(&span, &"the configuration has errors"),
+        Err(Refusal::Failed(why)) => telemetry::failed(&span, why),
+        Err(Refusal::Busy) => {}
+    }
+    answer
 }
 
 fn log(answer: &Answer) {
