@@ -23,6 +23,8 @@ mod logs;
 #[path = "admin/metrics.rs"]
 mod metrics;
 mod support;
+#[path = "admin/terminal.rs"]
+mod terminal;
 #[path = "admin/top.rs"]
 mod top;
 #[path = "admin/trace.rs"]

@@ -325,6 +325,65 @@ const PLANTS: &[Plant] = &[
         &["--anonymous", "allow", "--mqtt", "192.0.2.1:1883"],
     ),
     ("plain-text", "notice", &[], &["--http", "0.0.0.0:3000"]),
+    ("admin", "warning", &[], &["--admin", "192.0.2.1:9630"]),
+    (
+        "admin",
+        "notice",
+        &[],
+        &["--admin", "0.0.0.0:9630", "--durability", "memory"],
+    ),
+    (
+        "admin-token",
+        "notice",
+        &[],
+        &["--admin", "127.0.0.1:9630", "--durability", "memory"],
+    ),
+    (
+        "admin-token",
+        "error",
+        &[],
+        &[
+            "--admin",
+            "127.0.0.1:9630",
+            "--admin-token-file",
+            "/nowhere",
+        ],
+    ),
+    (
+        "admin-token",
+        "warning",
+        &[("etc/token", "a token for everybody")],
+        &[
+            "--admin",
+            "127.0.0.1:9630",
+            "--admin-token-file",
+            "/etc/token",
+        ],
+    ),
+    (
+        "local-ports",
+        "warning",
+        &[],
+        &["--admin", "127.0.0.1:40000"],
+    ),
+    (
+        "ports",
+        "error",
+        &[(
+            "proc/net/tcp",
+            "sl\n 0: 00000000:075B 00000000:0000 0A 0:0 0:0 0 0 0\n",
+        )],
+        &[],
+    ),
+    (
+        "ports",
+        "error",
+        &[(
+            "proc/net/tcp6",
+            "sl\n 0: 00000000000000000000000000000000:259E 0:0000 0A 0:0 0:0 0 0 0\n",
+        )],
+        &["--admin", "127.0.0.1:9630"],
+    ),
 ];
 
 /// What doctor answers about a host: the exit code, and what it has found, as check and severity.
@@ -420,6 +479,8 @@ fn follows(check: &str, files: &[(&str, &str)], flags: &[&str], other: &str) -> 
         // Two million connections are too many for this host in every way.
         "memory-limit" | "conntrack" | "tcp-memory" => flags.contains(&"2000000"),
         "plain-text" => check == "anonymous",
+        // Without a place for a token, an address for operators has two sides.
+        "admin-token" => check == "admin" && flags.contains(&"memory"),
         _ => false,
     }
 }
@@ -439,6 +500,37 @@ fn the_directory_and_the_pepper_are_looked_at() {
     write(root.path(), "proc/self/status", user);
     let owner = vec![("data-owner".to_owned(), "error".to_owned())];
     assert_eq!(ask(root.path(), &[], &[]), (3, owner));
+}
+
+#[test]
+fn a_sound_admin_listener_is_no_matter() {
+    let root = host();
+    write(root.path(), "etc/token", "a token for me alone");
+    let token = root.path().join("etc/token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    // Those that are connected, and those that listen elsewhere, are in nobody's way.
+    let sockets = "sl\n 0: 0100007F:259E 0100007F:1234 01 0:0 0:0 0 0 0\n\
+                   1: 0100007F:259F 00000000:0000 0A 0:0 0:0 0 0 0\nnonsense\n";
+    write(root.path(), "proc/net/tcp", sockets);
+    let flags = [
+        "--admin",
+        "127.0.0.1:9630",
+        "--admin-token-file",
+        "/etc/token",
+    ];
+    assert_eq!(ask(root.path(), &flags, &[]), (0, vec![]));
+    fs::write(&token, "short").unwrap();
+    let expected = vec![("admin-token".to_owned(), "error".to_owned())];
+    assert_eq!(ask(root.path(), &flags, &[]), (3, expected));
+    // What a running broker has is its own.
+    fs::write(&token, "a token for me alone").unwrap();
+    write(
+        root.path(),
+        "proc/net/tcp",
+        "sl\n 0: 0100007F:075B 0:0000 0A 0:0\n",
+    );
+    write(root.path(), "proc/4194305/cmdline", "meshring\0serve\0");
+    assert_eq!(ask(root.path(), &flags, &[]), (0, vec![]));
 }
 
 #[test]

@@ -199,3 +199,57 @@ fn targets_are_meant_from_where_the_command_runs() {
     assert!(output.status.success(), "{output:?}");
     assert!(root.path().join("here/manifest.json").is_file());
 }
+
+#[test]
+fn the_directory_is_the_one_of_the_configuration() {
+    let root = TempDir::new().unwrap();
+    let (data, file) = (root.path().join("data"), root.path().join("meshring.toml"));
+    let broker = serve(&data, &["--shards", "1"]);
+    retain(&broker, "kept/one");
+    let words = format!("# who knows\n[general]\ndata = {data:?}\nnonsense = 1\n");
+    std::fs::write(&file, words).unwrap();
+    // Whatever else is wrong in it; and what was taken is said, on stderr.
+    let said = format!("data directory: {}", data.display());
+    let (config, backup) = (text(&file), root.path().join("backup"));
+    let (code, stdout, stderr) = run(&["backup", "--config", config, text(&backup)]);
+    assert!(code == 0 && stderr.contains(&said), "{stdout}{stderr}");
+    assert!(stderr.contains("meshring.toml:3"), "{stderr}");
+    let (code, stdout, stderr) = run(&["clients", "--config", config, "--json"]);
+    assert_eq!((code, stdout.lines().count()), (0, 0), "{stderr}");
+    drop(broker);
+    let by_variable = |arguments: &[&str]| {
+        let mut command = meshring();
+        command.args(arguments).env("MESHRING_CONFIG", &file);
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), error)
+    };
+    let (code, stderr) = by_variable(&["check", "--json"]);
+    assert!(code == 0 && stderr.contains(&said), "{stderr}");
+    let (code, stderr) = by_variable(&["repair"]);
+    assert!(code == 0 && stderr.contains(&said), "{stderr}");
+    let (code, stderr) = by_variable(&["restore", "--force", text(&backup)]);
+    assert!(code == 0 && stderr.contains(&said), "{stderr}");
+    // Operators hear where nobody is, and who has said so.
+    let (code, stderr) = by_variable(&["shards"]);
+    let socket = data.join("admin.sock").display().to_string();
+    assert!(code == 3 && stderr.contains(&socket), "{stderr}");
+    assert!(stderr.contains("general.data in "), "{stderr}");
+    // A flag is stronger; a file that was named must be there.
+    let elsewhere = root.path().join("elsewhere");
+    fails(
+        &["check", "--config", config, "--data", text(&elsewhere)],
+        1,
+        &["elsewhere"],
+    );
+    fails(
+        &["check", "--config", "/nowhere.toml"],
+        1,
+        &["/nowhere.toml"],
+    );
+    fails(
+        &["shards", "--config", "/nowhere.toml"],
+        2,
+        &["/nowhere.toml"],
+    );
+}

@@ -12,7 +12,7 @@ const HEADING: &str = "Server and credentials";
 /// Who speaks to which server. The same flags before and after a command.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
-    /// The server [default: http://localhost:3000]
+    /// The server [default: http://127.0.0.1:3000]
     #[arg(short = 'S', long, value_name = "URL", help_heading = HEADING)]
     pub server: Option<String>,
     /// The device to log in as

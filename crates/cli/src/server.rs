@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 use ureq::http::Uri;
 
-/// The server of FreshBlu's clients, and the port of `meshring serve`.
-pub const DEFAULT: &str = "http://localhost:3000";
+/// The port of FreshBlu's clients and of `meshring serve`, at an address that needs no /etc/hosts.
+pub const DEFAULT: &str = "http://127.0.0.1:3000";
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_stronger_layer_counts() {
-        check(&[], "http://localhost:3000|-|-");
+        check(&[], "http://127.0.0.1:3000|-|-");
         check(&["-|-|-", "b|u|t", "c|v|w"], "http://b|u|t");
         check(&["a|-|-", "-|u|t"], "http://a|u|t");
         check(&["-|-|-", "b|-|-", "c|u|t"], "http://b|u|t");
@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn a_token_is_never_sent_for_another_device() {
-        check(&["-|u|-", "-|v|w"], "http://localhost:3000|u|-");
-        check(&["-|u|-", "-|v|w", "-|u|t"], "http://localhost:3000|u|t");
-        check(&["-|u|-", "-|-|t"], "http://localhost:3000|u|t");
-        check(&["-|-|t", "-|u|w"], "http://localhost:3000|u|t");
+        check(&["-|u|-", "-|v|w"], "http://127.0.0.1:3000|u|-");
+        check(&["-|u|-", "-|v|w", "-|u|t"], "http://127.0.0.1:3000|u|t");
+        check(&["-|u|-", "-|-|t"], "http://127.0.0.1:3000|u|t");
+        check(&["-|-|t", "-|u|w"], "http://127.0.0.1:3000|u|t");
     }
 
     #[test]

@@ -20,9 +20,9 @@ const MQTT_PORT: u16 = 1_883;
 /// Port of HTTP and WebSocket: where the clients of FreshBlu and ours look without a word.
 const HTTP_PORT: u16 = 3_000;
 /// Where durable state is, without a word.
-pub const DATA: &str = "/var/lib/meshring";
+const DATA: &str = "/var/lib/meshring";
 /// The same with `--dev`.
-pub const DATA_DEV: &str = "./data";
+const DATA_DEV: &str = "./data";
 /// Bytes of a message at most: an MQTT packet has no more.
 const PACKET_BYTES_MAX: i128 = 268_435_455;
 const GIB: u64 = 1 << 30;

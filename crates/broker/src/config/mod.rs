@@ -31,7 +31,7 @@ mod sources;
 mod tests;
 
 pub use difference::Difference;
-pub use keys::{Config, DATA, DATA_DEV, Telemetry};
+pub use keys::{Config, Telemetry};
 pub use problem::Problem;
 pub use raw::Raw;
 pub use relations::do_overlap;

@@ -107,6 +107,25 @@ impl Sources {
         self.layer(read, file)
     }
 
+    /// What can be made of everything, whatever is wrong: for commands that only have to find the
+    /// broker. Errs if a file that was named cannot be read.
+    pub fn glance(&self) -> Result<Loaded, String> {
+        let file = self.file_to_read();
+        let named = file.as_deref().filter(|file| *file != Path::new(FILE));
+        if let Some(file) = named {
+            let opened = std::fs::File::open(file);
+            opened.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        }
+        let read = file.as_deref().map(file::read).unwrap_or_default();
+        let layers = self.layers(read);
+        Ok(Loaded {
+            config: layers.config,
+            origins: layers.origins,
+            warnings: Vec::new(),
+            file,
+        })
+    }
+
     /// Reads what variables and flags say of these keys: for commands that read no file, and that do
     /// not mind what else is wrong.
     pub fn load_only(&self, paths: &[&str]) -> Result<Config, Vec<Problem>> {
@@ -144,25 +163,11 @@ impl Sources {
         read: file::FileRead,
         file: Option<PathBuf>,
     ) -> Result<Loaded, Vec<Problem>> {
-        let mut layers = Layers {
-            config: Config::defaults(self.dev),
-            origins: KEYS.iter().map(|key| self.default_origin(key)).collect(),
-            problems: read.problems,
-        };
-        let entries = mcloudtt::translate(read.entries, self.dev, &mut layers.problems);
-        for entry in entries {
-            layers.put_entry(entry);
-        }
-        self.put_variables(&mut layers);
-        for (key, raw) in &self.flags {
-            let flag = format!("--{}", key.flag.map_or(key.name, |(flag, _)| flag));
-            layers.put(key, raw, Origin::Flag(flag.replace('_', "-")));
-        }
         let Layers {
             mut config,
             mut origins,
             mut problems,
-        } = layers;
+        } = self.layers(read);
         relations::settle(&mut config, &mut origins);
         if problems
             .iter()
@@ -186,6 +191,24 @@ impl Sources {
                 file,
             }),
         }
+    }
+
+    fn layers(&self, read: file::FileRead) -> Layers {
+        let mut layers = Layers {
+            config: Config::defaults(self.dev),
+            origins: KEYS.iter().map(|key| self.default_origin(key)).collect(),
+            problems: read.problems,
+        };
+        let entries = mcloudtt::translate(read.entries, self.dev, &mut layers.problems);
+        for entry in entries {
+            layers.put_entry(entry);
+        }
+        self.put_variables(&mut layers);
+        for (key, raw) in &self.flags {
+            let flag = format!("--{}", key.flag.map_or(key.name, |(flag, _)| flag));
+            layers.put(key, raw, Origin::Flag(flag.replace('_', "-")));
+        }
+        layers
     }
 
     fn default_origin(&self, key: &Key) -> Origin {

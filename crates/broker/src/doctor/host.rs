@@ -92,6 +92,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Whether it is a broker that runs here.
+    pub fn is_broker(self) -> bool {
+        self.broker.is_some()
+    }
+
     /// A file of it in /proc.
     pub fn file(self, name: &str) -> String {
         match self.broker {

@@ -6,7 +6,7 @@
 //! | `host.rs` | the host, below a root that tests replace |
 //! | `plan.rs` | what the broker is to do, as far as the host matters |
 //! | `finding.rs` | what a check comes to |
-//! | `limits.rs`, `network.rs`, `machine.rs`, `disk.rs`, `exposure.rs` | the checks |
+//! | `limits.rs`, `network.rs`, `machine.rs`, `disk.rs`, `exposure.rs`, `operators.rs` | the checks |
 //!
 //! Nothing is changed, and nothing is written but one file that is removed again.
 
@@ -17,6 +17,7 @@ mod host;
 mod limits;
 mod machine;
 mod network;
+mod operators;
 mod plan;
 
 use crate::arguments::ServeArguments;
@@ -124,6 +125,9 @@ const CHECKS: &[Check] = &[
     ("pepper", exposure::pepper),
     ("anonymous", exposure::anonymous),
     ("plain-text", exposure::plain_text),
+    ("admin", operators::exposed),
+    ("admin-token", operators::token),
+    ("ports", operators::ports),
 ];
 
 /// Looks, and prints what it has found. Errs if the configuration makes no sense.

@@ -68,7 +68,8 @@ pub(super) fn local_ports(case: &Case) -> Verdict {
     };
     let ports = case
         .plan
-        .addresses()
+        .all_addresses()
+        .into_iter()
         .map(|address| u64::from(address.port()));
     let inside: Vec<u64> = ports
         .filter(|port| (first..=last).contains(port) && !is_reserved(*port))

@@ -29,6 +29,10 @@ pub struct Plan {
     pub mqtt: Vec<SocketAddr>,
     /// Where it listens for HTTP.
     pub http: Vec<SocketAddr>,
+    /// Where it listens for operators.
+    pub admin: Vec<SocketAddr>,
+    /// The file with their token, if one is named.
+    pub admin_token_file: Option<PathBuf>,
     /// Who needs no credentials.
     pub anonymous: Anonymous,
     /// Whether the pepper is one that everybody can read.
@@ -64,12 +68,24 @@ impl Plan {
                 .iter()
                 .map(|listener| listener.address)
                 .collect(),
+            admin: config.admin.listen.clone(),
+            admin_token_file: config.admin.token_file.0.clone(),
             anonymous: config.anonymous(),
             is_pepper_public: config.is_pepper_public(),
         })
     }
 
-    /// All addresses that it listens on.
+    /// All addresses that clients and operators come in by.
+    pub fn all_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses().chain(&self.admin).copied().collect()
+    }
+
+    /// Whether there is a token that opens the admin API on an address.
+    pub fn has_admin_token(&self) -> bool {
+        self.data.is_some() || self.admin_token_file.is_some()
+    }
+
+    /// All addresses that clients come in by.
     pub fn addresses(&self) -> impl Iterator<Item = &SocketAddr> {
         self.mqtt.iter().chain(&self.http)
     }

@@ -9,8 +9,9 @@ mod freshblu;
 
 use crate::cpus;
 use crate::data::now;
+use crate::operate::place::DataArguments;
 use crate::serve::{secret, seed};
-use crate::upkeep::arguments::DataArguments;
+
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use freshblu::{Brought, Freshblu};
@@ -105,7 +106,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     let source = Freshblu::open(&arguments.file)?;
     let tally = match arguments.dry_run {
         true => bring_all(&source, &mut |_, _| Ok(true))?,
-        false => import(&source, &arguments.data.data, arguments.replace)?,
+        false => import(&source, &arguments.data.directory()?, arguments.replace)?,
     };
     let verb = match arguments.dry_run {
         true => "can be brought",

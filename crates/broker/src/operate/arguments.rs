@@ -1,14 +1,18 @@
 //! The command lines of those who operate a broker, and their help.
 
-use crate::config::{DATA, DATA_DEV};
+use super::place::{Place, glance};
+use crate::admin::{SOCKET, token};
 use clap::{Args, Subcommand};
+use cli::Failure;
 use std::path::PathBuf;
 
 /// Below the flags in the `--help` of each.
 pub const OPERATE_NOTES: &str = "\
-The broker is asked through DIR/admin.sock, so run this as the user that the
-broker runs as; or over the network with --admin and the token in
-DIR/admin.token. docs/admin.md describes what is asked.
+The broker is asked through its admin.socket, or DIR/admin.sock, so run this as
+the user that the broker runs as; or over the network with --admin and the token
+in DIR/admin.token. Where these are is read from the broker's configuration. One
+that keeps nothing (--durability memory) has a socket if admin.socket names it.
+docs/admin.md describes what is asked.
 
 Exit codes:
   0  done                          1  refused, or an answer makes no sense
@@ -18,9 +22,26 @@ Exit codes:
 /// Which broker is asked, and how its answer is written.
 #[derive(Args, Clone, Debug)]
 pub struct Desk {
-    /// The data directory of the broker [default: ./data with --dev, else /var/lib/meshring]
+    /// The data directory of the broker [default: ./data with --dev, else general.data of its
+    /// configuration, which is /var/lib/meshring unless it says otherwise]
     #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// The broker's configuration, where --data does not say the directory
+    /// [default: /etc/meshring/meshring.toml if it exists] [env: MESHRING_CONFIG]
+    // By another name within, since the commands of the client have one, too.
+    #[arg(
+        id = "broker_config",
+        long = "config",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub config: Option<PathBuf>,
+
+    /// The Unix socket of the broker's admin API
+    /// [default: admin.socket of its configuration, else DIR/admin.sock]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub admin_socket: Option<PathBuf>,
 
     /// The broker is one of `meshring serve --dev`
     #[arg(long, global = true)]
@@ -51,10 +72,38 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The data directory: as given, or the default.
-    pub fn directory(&self) -> PathBuf {
-        let default = if self.dev { DATA_DEV } else { DATA };
-        self.data.clone().unwrap_or_else(|| default.into())
+    /// The socket to ask: as given, or as the broker's configuration says. Errs if that cannot be
+    /// read.
+    pub fn socket(&self) -> Result<Place, Failure> {
+        if let Some(path) = &self.admin_socket {
+            return Ok(Place::new(path, "--admin-socket"));
+        }
+        if let Some(data) = &self.data {
+            return Ok(Place::new(&data.join(SOCKET), "--data"));
+        }
+        let loaded = glance(self.config.as_deref(), self.dev).map_err(Failure::Usage)?;
+        let config = &loaded.config;
+        Ok(match &config.admin.socket.0 {
+            Some(path) => Place::new(path, &loaded.blame("admin.socket")),
+            None => {
+                let path = config.general.data.join(SOCKET);
+                Place::new(&path, &loaded.blame("general.data"))
+            }
+        })
+    }
+
+    /// The file with the token: as given, or as the broker's configuration says. Errs if that cannot
+    /// be read.
+    pub fn token_file(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.admin_token_file {
+            return Ok(path.clone());
+        }
+        if let Some(data) = &self.data {
+            return Ok(data.join(token::FILE));
+        }
+        let loaded = glance(self.config.as_deref(), self.dev).map_err(Failure::Usage)?;
+        let named = loaded.config.admin.token_file.0.clone();
+        Ok(named.unwrap_or_else(|| loaded.config.general.data.join(token::FILE)))
     }
 }
 

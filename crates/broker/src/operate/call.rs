@@ -1,8 +1,7 @@
 //! Asks a broker's admin API: over its Unix socket, or over the network with the token.
 
 use super::arguments::Desk;
-use crate::admin::{SOCKET, token};
-use crate::control::short_path;
+use crate::admin::token;
 use cli::Failure;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -38,8 +37,7 @@ impl Broker {
         let token = match &desk.admin {
             None => None,
             Some(_) => {
-                let default = || desk.directory().join(token::FILE);
-                let path = desk.admin_token_file.clone().unwrap_or_else(default);
+                let path = desk.token_file()?;
                 let token = token::read(&path).map_err(|error| {
                     let path = path.display();
                     Failure::Usage(format!("cannot read the token in {path}: {error}"))
@@ -140,14 +138,12 @@ impl Broker {
             None => {
                 let request = request.header(HOST, "localhost");
                 let request = request.body(Full::from(bytes)).map_err(wrong)?;
-                let directory = self.desk.directory();
-                let path = directory.join(SOCKET);
-                let (short, _open) = short_path(&directory, SOCKET).map_err(|error| {
-                    unreachable(&path.display().to_string(), &error.to_string())
-                })?;
+                let place = self.desk.socket()?;
+                let (short, _open) = place
+                    .short()
+                    .map_err(|error| unreachable(&place.to_string(), &error.to_string()))?;
                 let stream = in_time(UnixStream::connect(short)).await;
-                let stream =
-                    stream.map_err(|why| unreachable(&path.display().to_string(), &why))?;
+                let stream = stream.map_err(|why| unreachable(&place.to_string(), &why))?;
                 exchange(stream, request).await
             }
         }

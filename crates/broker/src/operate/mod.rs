@@ -3,6 +3,7 @@
 
 pub mod arguments;
 mod call;
+pub mod place;
 mod table;
 pub mod top;
 

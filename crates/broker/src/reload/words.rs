@@ -16,8 +16,8 @@ A listener that is to take the port of another, such as 0.0.0.0:1883 for
 127.0.0.1:1883, opens when that one is closed; if it cannot be opened, the other
 one is opened again. The token of [admin] is read again from its file.
 
-The broker is asked through DIR/admin.sock, so run this as the user that the
-broker runs as; or over the network with --admin and the token.
+The broker is asked through its admin.socket, or DIR/admin.sock, so run this as
+the user that the broker runs as; or over the network with --admin and the token.
 
 Exit codes:
   0  reloaded, though some of it may need a restart    2  wrong usage

@@ -1,6 +1,6 @@
 //! The command lines of `meshring backup`, `restore`, `check` and `repair`, and their help.
 
-use crate::config::DATA;
+use crate::operate::place::DataArguments;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -55,14 +55,6 @@ Exit codes:
 
 Examples:
   meshring check; meshring repair";
-
-/// Which directory a subcommand works on.
-#[derive(Args, Debug)]
-pub struct DataArguments {
-    /// The directory that the broker keeps its state in
-    #[arg(long, value_name = "DIR", default_value = DATA)]
-    pub data: PathBuf,
-}
 
 /// Flags of `meshring backup`.
 #[derive(Args, Debug)]

@@ -16,7 +16,7 @@ const DAMAGE: u8 = 3;
 
 /// Copies a data directory, through the broker if one runs.
 pub fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
-    let directory = &arguments.data.data;
+    let directory = &arguments.data.directory()?;
     // The broker has a current directory of its own.
     let target = std::path::absolute(&arguments.target)
         .with_context(|| format!("no target can be {}", arguments.target.display()))?;
@@ -41,7 +41,7 @@ pub fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
 
 /// Puts a backup in the place of a data directory's contents.
 pub fn restore(arguments: &RestoreArguments) -> anyhow::Result<ExitCode> {
-    let (backup, directory) = (&arguments.backup, &arguments.data.data);
+    let (backup, directory) = (&arguments.backup, &arguments.data.directory()?);
     let loaded = match storage::restore(backup, directory, arguments.force, now()) {
         Err(error @ StoreError::NotEmpty { .. }) => {
             return Err(error).context("--force replaces what is there");
@@ -59,7 +59,7 @@ pub fn restore(arguments: &RestoreArguments) -> anyhow::Result<ExitCode> {
 
 /// Looks a data directory over.
 pub fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
-    let report = match storage::check(&arguments.data.data) {
+    let report = match storage::check(&arguments.data.directory()?) {
         Err(error @ StoreError::Damaged { .. }) => {
             eprintln!("meshring: {error}");
             return Ok(ExitCode::from(DAMAGE));
@@ -79,15 +79,13 @@ pub fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
 
 /// Makes damaged files usable again.
 pub fn repair(arguments: &RepairArguments) -> anyhow::Result<ExitCode> {
-    let repaired = storage::repair(&arguments.data.data, now())?;
+    let directory = arguments.data.directory()?;
+    let repaired = storage::repair(&directory, now())?;
     for one in &repaired {
         println!("{one}");
     }
     if repaired.is_empty() {
-        println!(
-            "there is nothing to repair in {}",
-            arguments.data.data.display()
-        );
+        println!("there is nothing to repair in {}", directory.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -193,3 +193,53 @@ fn many_idle_connections_do_not_lock_operators_out_for_ever() {
     }
     drop(idle);
 }
+
+#[test]
+fn a_broker_that_keeps_nothing_has_a_socket_where_one_is_named() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (socket, file) = (folder.path().join("socket"), folder.path().join("m.toml"));
+    let path = socket.to_str().unwrap();
+    let flags = ["--durability", "memory", "--admin-socket", path];
+    let mut broker = Broker::start(&[&flags[..], &["--log", "error"]].concat());
+    assert_eq!(mode(&socket), 0o600);
+    let (code, stdout, stderr) = run(&["shards", "--admin-socket", path]);
+    assert!(code == 0 && stdout.contains("SHARD"), "{stderr}");
+    // The configuration may say where it is.
+    let words = format!("[durability]\nmode = \"memory\"\n[admin]\nsocket = {socket:?}\n");
+    std::fs::write(&file, words).unwrap();
+    let (code, _, stderr) = run(&["shards", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    // Nobody takes it from a broker that runs.
+    let serve = [
+        "serve",
+        "--dev",
+        "--mqtt",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+    ];
+    let (code, _, stderr) = run(&[&serve[..], &flags].concat());
+    assert!(code == 1 && stderr.contains("admin.socket"), "{stderr}");
+    let other = folder.path().join("file");
+    std::fs::write(&other, "precious").unwrap();
+    let named = [
+        "--durability",
+        "memory",
+        "--admin-socket",
+        other.to_str().unwrap(),
+    ];
+    let (code, _, stderr) = run(&[&serve[..], &named].concat());
+    assert!(code == 1 && stderr.contains("no socket"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+    broker.signal("TERM");
+    assert!(broker.wait().0.success());
+    assert!(!socket.exists());
+    // One that was killed leaves its socket behind, and is in nobody's way.
+    let mut broker = Broker::start(&[&flags[..], &["--log", "error"]].concat());
+    broker.kill();
+    assert!(socket.exists());
+    let (code, _, stderr) = run(&["shards", "--admin-socket", path]);
+    assert!(code == 3 && stderr.contains("--admin-socket"), "{stderr}");
+    let _broker = Broker::start(&[&flags[..], &["--log", "error"]].concat());
+    assert_eq!(run(&["shards", "--admin-socket", path]).0, 0);
+}

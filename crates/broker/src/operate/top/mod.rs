@@ -4,6 +4,7 @@
 //! terminal is put back on every way out: at the end, on a signal, and by a hook when we panic.
 
 mod numbers;
+mod panes;
 mod screen;
 
 use super::arguments::{Desk, TopArguments};
@@ -11,10 +12,10 @@ use super::call::Broker;
 use cli::Failure;
 use hyper::Method;
 use numbers::{Reading, figures};
+use panes::{Pane, View};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use screen::Pane;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{ErrorKind, IsTerminal, Write, stdout};
@@ -131,7 +132,7 @@ fn page(figures: &Value) -> String {
     let backend = TestBackend::new(80, 24);
     let mut terminal = Terminal::new(backend).expect("a backend in memory does not fail");
     let drawn = terminal
-        .draw(|frame| screen::draw(frame, Pane::Overview, Some(figures), Some("")))
+        .draw(|frame| screen::draw(frame, &View::of(Pane::Overview), Some(figures), Some("")))
         .expect("a backend in memory does not fail");
     let cells = drawn.buffer.content().chunks(80);
     let lines = cells.map(|row| {
@@ -164,7 +165,7 @@ fn draw_on(
     watched: &Receiver<Result<Value, Failure>>,
     is_over: &AtomicBool,
 ) -> std::io::Result<()> {
-    let mut pane = Pane::default();
+    let mut view = View::of(Pane::default());
     let (mut figures, mut wrong) = (None, None);
     while !is_over.load(Ordering::Relaxed) {
         match watched.try_recv() {
@@ -173,7 +174,7 @@ fn draw_on(
             Ok(Err(failure)) => wrong = Some(failure.to_string()),
             Err(_) => {}
         }
-        terminal.draw(|frame| screen::draw(frame, pane, figures.as_ref(), wrong.as_deref()))?;
+        terminal.draw(|frame| screen::draw(frame, &view, figures.as_ref(), wrong.as_deref()))?;
         if !event::poll(LOOK)? {
             continue;
         }
@@ -186,11 +187,14 @@ fn draw_on(
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(()),
-            KeyCode::Tab | KeyCode::Right => pane = pane.step(1),
-            KeyCode::BackTab | KeyCode::Left => pane = pane.step(Pane::ALL.len() - 1),
+            KeyCode::Tab | KeyCode::Right => view.pane = view.pane.step(1),
+            KeyCode::BackTab | KeyCode::Left => view.pane = view.pane.step(Pane::ALL.len() - 1),
             KeyCode::Char(digit @ '1'..='4') => {
-                pane = Pane::ALL[digit as usize - '1' as usize];
+                view.pane = Pane::ALL[digit as usize - '1' as usize];
             }
+            KeyCode::Char('s') => view.sort_by_next(1),
+            KeyCode::Char('S') => view.sort_by_last(),
+            KeyCode::Char('r') => view.reverse(),
             _ => {}
         }
     }

@@ -1,4 +1,6 @@
-//! What `meshring top` draws: a header, and one of four panes. Fits a terminal of 80 by 24.
+//! What `meshring top` draws: a header, one of four panes, and the keys. Fits a terminal of 80 by 24.
+
+use super::panes::{Order, Pane, TablePane, View};
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -7,42 +9,9 @@ use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row, Table, Tabs};
 use serde_json::Value;
 
-/// What can be looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pane {
-    /// Rates and latencies.
-    #[default]
-    Overview,
-    /// Each shard.
-    Shards,
-    /// Who publishes most.
-    Talkers,
-    /// For whom most is waiting.
-    Slow,
-}
-
-impl Pane {
-    /// In the order of their keys.
-    pub const ALL: [Pane; 4] = [Pane::Overview, Pane::Shards, Pane::Talkers, Pane::Slow];
-
-    fn title(self) -> &'static str {
-        match self {
-            Pane::Overview => "1 overview",
-            Pane::Shards => "2 shards",
-            Pane::Talkers => "3 top talkers",
-            Pane::Slow => "4 slow consumers",
-        }
-    }
-
-    /// The one that is so many places further on.
-    pub fn step(self, places: usize) -> Pane {
-        let at = Pane::ALL.iter().position(|pane| *pane == self);
-        Pane::ALL[(at.unwrap_or(0) + places) % Pane::ALL.len()]
-    }
-}
-
 /// Draws everything: the figures if there are any, and what is wrong if something is.
-pub fn draw(frame: &mut Frame<'_>, pane: Pane, figures: Option<&Value>, wrong: Option<&str>) {
+pub fn draw(frame: &mut Frame<'_>, view: &View, figures: Option<&Value>, wrong: Option<&str>) {
+    let pane = view.pane;
     let [header, tabs, body, footer] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(2),
@@ -60,13 +29,31 @@ pub fn draw(frame: &mut Frame<'_>, pane: Pane, figures: Option<&Value>, wrong: O
     match (figures, pane) {
         (None, _) => frame.render_widget(Paragraph::new("waiting for the second reading …"), body),
         (Some(figures), Pane::Overview) => overview(frame, body, figures),
-        (Some(figures), Pane::Shards) => shards(frame, body, figures),
-        (Some(figures), Pane::Talkers) => talkers(frame, body, figures),
-        (Some(figures), Pane::Slow) => slow(frame, body, figures),
+        (Some(figures), pane) => {
+            if let Some(table_pane) = pane.table() {
+                table(frame, body, figures, table_pane, view.order());
+            }
+        }
     }
-    let help = "Tab, 1-4: pane   q: quit";
-    let text = wrong.map_or_else(|| help.to_owned(), |wrong| format!("{wrong}   q: quit"));
+    let text = wrong.map_or_else(|| help(view), |wrong| format!("{wrong}   q: quit"));
     frame.render_widget(Paragraph::new(text), footer);
+}
+
+/// The keys, and what the table is sorted by.
+fn help(view: &View) -> String {
+    let keys = "Tab, 1-4: pane   q: quit";
+    let Some(table) = view.pane.table() else {
+        return keys.to_owned();
+    };
+    let Order {
+        column,
+        is_descending,
+    } = view.order();
+    let direction = if is_descending { "falling" } else { "rising" };
+    format!(
+        "{keys}   s, S: sort by another column   r: reverse   [{}, {direction}]",
+        table.columns[column].head
+    )
 }
 
 fn title(figures: Option<&Value>) -> String {
@@ -186,79 +173,17 @@ fn overview(frame: &mut Frame<'_>, area: Rect, figures: &Value) {
     frame.render_widget(Table::new(rows, widths), area);
 }
 
-fn shards(frame: &mut Frame<'_>, area: Rect, figures: &Value) {
-    let columns = [
-        "shard", "busy", "turn p99", "conns", "in /s", "out /s", "wakes/s", "ring", "queued",
-    ];
-    let rows = rows_of(&figures["shards"]).map(|shard| {
-        vec![
-            short(&shard["shard"]),
-            share(&shard["busy"]),
-            span(&shard["turn_p99_s"]),
-            short(&shard["connections"]),
-            short(&shard["received_per_s"]),
-            short(&shard["sent_per_s"]),
-            short(&shard["wakes_per_s"]),
-            short(&shard["ring_frames"]),
-            short(&shard["queued_messages"]),
-        ]
-    });
-    table(frame, area, &columns, 0, rows);
-}
-
-fn talkers(frame: &mut Frame<'_>, area: Rect, figures: &Value) {
-    let rows = rows_of(&figures["talkers"]).map(|talker| {
-        vec![
-            printable(&talker["client"]),
-            short(&talker["messages_per_s"]),
-            short(&talker["bytes_per_s"]),
-            short(&talker["shard"]),
-        ]
-    });
-    table(
-        frame,
-        area,
-        &["client", "msgs /s", "bytes /s", "shard"],
-        36,
-        rows,
-    );
-}
-
-fn slow(frame: &mut Frame<'_>, area: Rect, figures: &Value) {
-    let columns = ["client", "waiting", "queued", "in flight", "output"];
-    let rows = rows_of(&figures["slow"]).map(|client| {
-        vec![
-            printable(&client["client"]),
-            short(&client["waiting_bytes"]),
-            short(&client["queue_messages"]),
-            short(&client["in_flight"]),
-            short(&client["connection"]["output_bytes"]),
-        ]
-    });
-    table(frame, area, &columns, 36, rows);
-}
-
-fn rows_of(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
-}
-
-/// Numbers are aligned to the right; the first column is for a name if it has a width.
-fn table(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    columns: &[&str],
-    name_width: u16,
-    rows: impl Iterator<Item = Vec<String>>,
-) {
+/// Draws a pane that is a table.
+fn table(frame: &mut Frame<'_>, area: Rect, figures: &Value, pane: &TablePane, order: Order) {
     const WIDTH: u16 = 8;
-    let width_at = |at: usize| match (at, name_width) {
-        (0, 1..) => name_width,
+    let width_at = |at: usize| match (at, pane.name_width) {
+        (0, 1..) => pane.name_width,
         (_, 1..) => 10,
         (_, 0) => WIDTH,
     };
     let cells = |texts: Vec<String>| {
         let cells = texts.into_iter().enumerate().map(|(at, text)| {
-            let is_name = at == 0 && name_width > 0;
+            let is_name = at == 0 && pane.name_width > 0;
             if is_name {
                 Cell::new(text)
             } else {
@@ -267,12 +192,20 @@ fn table(
         });
         Row::new(cells.collect::<Vec<_>>())
     };
-    let heads = cells(columns.iter().map(|head| (*head).to_owned()).collect());
+    let columns = pane.columns.iter();
+    let heads = cells(columns.map(|column| column.head.to_owned()).collect());
     let heads = heads.style(Style::new().add_modifier(Modifier::UNDERLINED));
-    let widths: Vec<_> = (0..columns.len())
+    let widths: Vec<_> = (0..pane.columns.len())
         .map(|at| Constraint::Length(width_at(at)))
         .collect();
-    let rows: Vec<_> = rows.map(cells).collect();
+    let rows = pane.rows(figures, order).into_iter().map(|row| {
+        let columns = pane.columns.iter();
+        cells(
+            columns
+                .map(|column| (column.show)(column.value(row)))
+                .collect(),
+        )
+    });
     frame.render_widget(Table::new(rows, widths).header(heads), area);
 }
 
@@ -281,7 +214,7 @@ fn right(text: String, width: u16) -> Cell<'static> {
 }
 
 /// A client's name without what would move the cursor.
-fn printable(value: &Value) -> String {
+pub(super) fn printable(value: &Value) -> String {
     let text = value.as_str().unwrap_or("?");
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
@@ -289,7 +222,7 @@ fn printable(value: &Value) -> String {
 }
 
 /// A number in at most six characters.
-fn short(value: &Value) -> String {
+pub(super) fn short(value: &Value) -> String {
     let Some(number) = value.as_f64() else {
         return "-".to_owned();
     };
@@ -310,7 +243,7 @@ fn short(value: &Value) -> String {
 }
 
 /// A length of time, with its unit.
-fn span(value: &Value) -> String {
+pub(super) fn span(value: &Value) -> String {
     match value.as_f64() {
         None => "-".to_owned(),
         Some(s) if s < 1e-3 => format!("{:.0} µs", s * 1e6),
@@ -320,7 +253,7 @@ fn span(value: &Value) -> String {
 }
 
 /// A part of one, as per cent.
-fn share(value: &Value) -> String {
+pub(super) fn share(value: &Value) -> String {
     match value.as_f64() {
         None => "-".to_owned(),
         Some(part) => format!("{:.0} %", part * 100.0),
@@ -336,7 +269,8 @@ mod tests {
 
     fn shown(pane: Pane, figures: Option<&Value>, wrong: Option<&str>) -> String {
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-        let drawn = terminal.draw(|frame| draw(frame, pane, figures, wrong));
+        let view = View::of(pane);
+        let drawn = terminal.draw(|frame| draw(frame, &view, figures, wrong));
         drawn.unwrap();
         terminal.backend().to_string()
     }
@@ -362,9 +296,12 @@ mod tests {
                 Pane::Overview,
                 &["io_uring", "123k", "123 µs", "12.3k", "CPU 50 %"][..],
             ),
-            (Pane::Shards, &["42 %", "2.0 ms", "queued"]),
+            (
+                Pane::Shards,
+                &["42 %", "2.0 ms", "queued", "[shard, rising]"],
+            ),
             (Pane::Talkers, &["loud\u{fffd}[2J", "1.0k"]),
-            (Pane::Slow, &["lazy", "1.0M", "65.5k"]),
+            (Pane::Slow, &["lazy", "1.0M", "65.5k", "[waiting, falling]"]),
         ] {
             let text = shown(pane, Some(&figures), None);
             for word in words {
@@ -390,7 +327,7 @@ mod tests {
             for pane in Pane::ALL {
                 let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
                 terminal
-                    .draw(|frame| draw(frame, pane, Some(&figures), None))
+                    .draw(|frame| draw(frame, &View::of(pane), Some(&figures), None))
                     .unwrap();
             }
         }
@@ -411,11 +348,5 @@ mod tests {
         }
         assert_eq!(short(&Value::Null), "-");
         assert_eq!(span(&json!(1.5)), "1.5 s");
-    }
-
-    #[test]
-    fn panes_follow_each_other() {
-        assert_eq!(Pane::Slow.step(1), Pane::Overview);
-        assert_eq!(Pane::Overview.step(3), Pane::Slow);
     }
 }
