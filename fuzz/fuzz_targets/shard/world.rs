@@ -332,7 +332,7 @@ impl World {
             Effect::Compute(compute) => self.cores[core].computes.push(compute.id),
             Effect::Answered { .. } => panic!("nobody has asked"),
             Effect::Ready => {}
-            Effect::Log { text, .. } => self.digest.write(text.as_bytes()),
+            Effect::Log(line) => self.digest.write(format!("{line:?}").as_bytes()),
             Effect::Stopped => {
                 assert!(!self.cores[core].has_stopped, "stopped twice");
                 self.cores[core].has_stopped = true;
