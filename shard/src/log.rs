@@ -370,6 +370,27 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_wants_is_not_made() {
+        let mut effects = Effects::new(1);
+        let made = |effects: &mut Effects| {
+            for &cause in Cause::ALL {
+                effects.log(Line::new(cause, ""));
+            }
+            let mut list = Vec::new();
+            effects.take_list(&mut list);
+            list.len()
+        };
+        let up_to = |level| Cause::ALL.iter().filter(|c| c.level() <= level).count();
+        assert_eq!(made(&mut effects), up_to(Level::Info));
+        assert!(!effects.is_logged(Cause::ClientConnected));
+        for level in [Level::Error, Level::Warn, Level::Debug] {
+            effects.log_up_to(level);
+            assert_eq!(made(&mut effects), up_to(level));
+        }
+        assert_eq!(up_to(Level::Debug), Cause::ALL.len());
+    }
+
+    #[test]
     fn what_is_logged_is_printable_and_short() {
         let check = |text: &str, expected: &str| assert_eq!(&*printable(text), expected);
         check("pump-7 ü 泵", "pump-7 ü 泵");
