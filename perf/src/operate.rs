@@ -142,6 +142,7 @@ impl Operation {
             // Runs against one broker must not meet.
             run: format!("operate-{:x}-{number:x}", std::process::id()),
             keep_alive_s: options.keep_alive,
+            backoff_max_ns: u64::from(options.backoff_max) * 1_000_000_000,
             credentials,
         };
         let size = Size {
@@ -153,7 +154,7 @@ impl Operation {
         let mut truth = Truth::default();
         let population = Population::new(size, &common.run, &mut truth);
         Ok(Operation {
-            crowd: Crowd::new(population, truth, common)?,
+            crowd: Crowd::new(population, truth, common, options.arrivals)?,
             report: Report::default(),
             pause: Duration::from_secs_f64(options.seconds.clamp(0.1, 3_600.0)),
             patience: Duration::from_secs_f64(options.patience.clamp(1.0, 3_600.0)),

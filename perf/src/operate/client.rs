@@ -15,10 +15,9 @@ use crate::wire::{self, Stamp, Version};
 
 /// Messages that a client has unacknowledged at most.
 pub const WINDOW: usize = 8;
-/// Of the first pause before a client comes back; it is doubled up to [`BACKOFF_MAX_NS`].
+/// The first pause before a client comes back; it is doubled each time, up to
+/// [`Common::backoff_max_ns`].
 const BACKOFF_NS: u64 = 1_000_000_000;
-/// The longest pause.
-const BACKOFF_MAX_NS: u64 = 8_000_000_000;
 
 /// What all clients of a run have in common.
 #[derive(Clone, Debug)]
@@ -29,6 +28,8 @@ pub struct Common {
     pub run: String,
     /// Seconds.
     pub keep_alive_s: u16,
+    /// The longest pause before a client tries again to connect.
+    pub backoff_max_ns: u64,
     /// User name and password.
     pub credentials: Option<(String, String)>,
 }
@@ -177,7 +178,7 @@ impl Client {
 
     /// Ends the connection without a word to the broker. Returns the pause before the next one, of
     /// which `chance`, from 0 to 1, decides a part: all at once would be no good behaviour.
-    pub fn leave(&mut self, chance: f64) -> u64 {
+    pub fn leave(&mut self, common: &Common, chance: f64) -> u64 {
         let was_up = matches!(self.phase, Phase::Ready | Phase::Subscribing);
         self.phase = Phase::Away;
         self.link = None;
@@ -186,7 +187,7 @@ impl Client {
             return (BACKOFF_NS as f64 * chance) as u64;
         }
         let pause = self.backoff_ns as f64 * (0.5 + 0.5 * chance);
-        self.backoff_ns = (self.backoff_ns * 2).min(BACKOFF_MAX_NS);
+        self.backoff_ns = (self.backoff_ns * 2).min(common.backoff_max_ns);
         pause as u64
     }
 

@@ -18,8 +18,6 @@ use super::truth::Truth;
 const READ_BYTES: usize = 64 * 1_024;
 /// Events that one turn takes from the kernel.
 const EVENTS_MAX: usize = 2_048;
-/// Clients that begin to connect per second, at first.
-const ARRIVALS_PER_S: u64 = 4_000;
 /// An attempt to connect ends after this without CONNACK.
 const GREETING_NS: u64 = 20_000_000_000;
 /// Who cannot publish looks again after this.
@@ -71,18 +69,23 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Everybody, of whom nobody has connected yet.
+    /// Everybody, of whom nobody has connected yet, and so many begin to in each second.
     ///
     /// # Errors
     /// When the kernel gives no poller.
-    pub fn new(population: Population, truth: Truth, common: Common) -> Result<Crowd> {
+    pub fn new(
+        population: Population,
+        truth: Truth,
+        common: Common,
+        arrivals_per_s: u32,
+    ) -> Result<Crowd> {
         let keep_alive_ns = u64::from(common.keep_alive_s) * 1_000_000_000;
         let mut timers = BinaryHeap::new();
         let mut clients = Vec::with_capacity(population.plans.len());
         for (number, plan) in population.plans.into_iter().enumerate() {
             let (number, at) = (number as u32, number as u64);
             timers.push(Reverse((
-                at * 1_000_000_000 / ARRIVALS_PER_S,
+                at * 1_000_000_000 / u64::from(arrivals_per_s.max(1)),
                 number,
                 Timer::Connect,
             )));
@@ -253,7 +256,7 @@ impl Crowd {
 
     fn leave(&mut self, number: usize) {
         let chance = self.chance();
-        let pause_ns = self.clients[number].leave(chance);
+        let pause_ns = self.clients[number].leave(&self.common, chance);
         let at = self.now_ns + pause_ns;
         self.timers
             .push(Reverse((at, number as u32, Timer::Connect)));

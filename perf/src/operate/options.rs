@@ -21,6 +21,12 @@ pub struct Options {
     /// Retained messages that are written once and must stay.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub retained: u32,
+    /// Clients a second that begin to connect, at first.
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub arrivals: u32,
+    /// Seconds that a client waits at most before it tries again to connect; 1 s at first.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=3_600))]
+    pub backoff_max: u16,
     /// Seconds of load before each step, and after it.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
