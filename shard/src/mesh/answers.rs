@@ -3,6 +3,7 @@
 
 use super::call::{Done, Outcome};
 use super::metrics;
+use super::parts::NEXT;
 use super::routes::{Endpoint, Family, Route};
 use crate::{DeviceId, DeviceSubscription, Dialect};
 use meshblu::{Kind, Refusal, json};
@@ -74,10 +75,21 @@ pub(crate) fn answer(route: &Route, has_body: bool, outcome: Outcome, dialect: D
         Ok(Done::Status { counters }) if route.endpoint == Endpoint::Metrics => {
             metrics::answer(&counters)
         }
-        Ok(done) => match style(route, dialect) {
-            Dialect::Freshblu => freshblu(route.endpoint, has_body, done),
-            Dialect::Meshblu => meshblu(route, done),
-        },
+        Ok(done) => {
+            let next = match &done {
+                Done::Devices { next, .. } | Done::Subscriptions { next, .. } => *next,
+                _ => None,
+            };
+            let answer = match style(route, dialect) {
+                Dialect::Freshblu => freshblu(route.endpoint, has_body, done),
+                Dialect::Meshblu => meshblu(route, done),
+            };
+            match next {
+                // Clients expect an array, which has no place for it.
+                Some(next) => answer.with(NEXT, next.to_string()),
+                None => answer,
+            }
+        }
     }
 }
 
@@ -162,7 +174,9 @@ fn meshblu(route: &Route, done: Done) -> Answer {
         (Endpoint::Get, Done::Device { view }) if !is_versioned(route) => {
             Answer::json(200, wrapped(&[view]))
         }
-        (Endpoint::List | Endpoint::MyDevices, Done::Devices { views }) if !is_versioned(route) => {
+        (Endpoint::List | Endpoint::MyDevices, Done::Devices { views, .. })
+            if !is_versioned(route) =>
+        {
             Answer::json(200, wrapped(&views))
         }
         (_, Done::Token { device, token, .. }) if route.endpoint == Endpoint::ResetToken => {
@@ -212,10 +226,10 @@ fn shared(status: u16, done: Done) -> Answer {
             Answer::json(status, uuid_object(device))
         }
         Done::Registered { view, .. } | Done::Device { view } => Answer::json(status, view),
-        Done::Devices { views } => Answer::json(status, array(&views)),
-        Done::Subscriptions(subscriptions) => {
+        Done::Devices { views, .. } => Answer::json(status, array(&views)),
+        Done::Subscriptions { found, .. } => {
             let mut body = vec![b'['];
-            for (at, subscription) in subscriptions.iter().enumerate() {
+            for (at, subscription) in found.iter().enumerate() {
                 if at > 0 {
                     body.push(b',');
                 }

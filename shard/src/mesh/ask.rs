@@ -121,6 +121,8 @@ pub enum Ask {
     Subscriptions {
         /// Who.
         subscriber: DeviceId,
+        /// Where to go on.
+        from: u32,
     },
     /// A new token.
     GenerateToken {
@@ -203,13 +205,18 @@ pub enum Told {
     },
     /// A page of documents.
     Page {
-        /// Each as JSON.
-        views: Vec<Vec<u8>>,
+        /// Each as JSON, with its place.
+        views: Vec<(u32, Vec<u8>)>,
         /// Where to go on, if that was not all.
         next: Option<u32>,
     },
     /// What a device hears of.
-    Subscriptions(Vec<DeviceSubscription>),
+    Subscriptions {
+        /// A page of it, each with its place.
+        found: Vec<(u32, DeviceSubscription)>,
+        /// Where to go on, if that was not all.
+        next: Option<u32>,
+    },
     /// A new token is kept.
     Token {
         /// Which it is.

@@ -2,6 +2,7 @@
 //! WebSocket and MQTT only translate into a [`Call`] and out of a [`Done`].
 
 use super::live::Transport;
+use super::parts::{Cursor, Part};
 use crate::counters::Counters;
 use crate::{ConnectionId, DeviceId, DeviceSubscription, SessionId};
 use meshblu::{Kind, Query, Refusal, Timestamp};
@@ -94,6 +95,8 @@ pub enum Op {
     Search {
         /// What to look for.
         query: Arc<Query>,
+        /// How much of it.
+        part: Part,
     },
     /// The actor itself if `with_self`, and all that it owns.
     MyDevices {
@@ -101,6 +104,8 @@ pub enum Op {
         query: Option<Arc<Query>>,
         /// Begin with the actor.
         with_self: bool,
+        /// How much of them.
+        part: Part,
     },
     /// The actor becomes the owner.
     Claim {
@@ -123,6 +128,8 @@ pub enum Op {
     Subscriptions {
         /// Whose.
         subscriber: DeviceId,
+        /// How much of it.
+        part: Part,
     },
     /// A device hears no more of another, or of this kind of it, or of anybody.
     Unsubscribe {
@@ -233,6 +240,8 @@ pub enum Done {
     Devices {
         /// Each as JSON.
         views: Vec<Vec<u8>>,
+        /// Where there are more, if there are.
+        next: Option<Cursor>,
     },
     /// Claimed.
     Claimed {
@@ -244,7 +253,12 @@ pub enum Done {
     /// Subscribed.
     Subscribed(DeviceSubscription),
     /// What a device hears of.
-    Subscriptions(Vec<DeviceSubscription>),
+    Subscriptions {
+        /// In no order that means anything.
+        found: Vec<DeviceSubscription>,
+        /// Where there are more, if there are.
+        next: Option<Cursor>,
+    },
     /// Unsubscribed.
     Unsubscribed,
     /// A new token.

@@ -11,17 +11,11 @@
 
 use super::ask::{Ask, Asker, Proof, Told};
 use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome, SubscriptionOf};
+use super::gather::Gathered;
 use super::live::Live;
-use crate::counters::Counters;
 use crate::pending::{Origin, Ticket};
 use crate::{DeviceId, DeviceSubscription, Effects, Frame, RequestId, Shard, ShardId};
 use meshblu::{Access, Outgoing, Refusal};
-use std::sync::Arc;
-
-/// Documents in one answer.
-const RESULTS_MAX: usize = 10_000;
-/// Bytes of documents in one answer.
-const RESULT_BYTES_MAX: usize = 16 * 1_048_576;
 
 /// One device may have this part of all calls under way as messages.
 const SHARE_OF_ONE: usize = 16;
@@ -30,15 +24,15 @@ const SHARE_OF_ONE: usize = 16;
 #[derive(Debug)]
 pub struct Job {
     origin: CallOrigin,
-    call: Call,
+    pub(super) call: Call,
     step: Step,
     /// Who asks, once that is verified, and which token showed it.
     me: Option<(DeviceId, u64)>,
     /// The batch of this shard that must be durable before the outcome is told.
     batch: u64,
     /// The shard that a question to all shards is at.
-    cursor: u16,
-    gathered: Gathered,
+    pub(super) cursor: u16,
+    pub(super) gathered: Gathered,
     /// What a new device or token is to be known by.
     fresh: Option<(DeviceId, Box<str>)>,
 }
@@ -53,18 +47,9 @@ enum Step {
     Acting,
 }
 
-/// What a question to all shards has brought so far.
-#[derive(Debug, Default)]
-struct Gathered {
-    views: Vec<Vec<u8>>,
-    bytes: usize,
-    subscriptions: Vec<DeviceSubscription>,
-    counters: Option<Box<Counters>>,
-}
-
 impl Job {
     /// On whose behalf it acts.
-    fn subject(&self) -> DeviceId {
+    pub(super) fn subject(&self) -> DeviceId {
         let (me, _) = self.me.expect("the actor has been verified");
         self.call.acting_as.unwrap_or(me)
     }
@@ -89,7 +74,7 @@ impl Job {
     fn needs_leave_of(&self) -> Option<DeviceId> {
         let concerned = match &self.call.op {
             Op::Subscribe(SubscriptionOf { subscriber, .. })
-            | Op::Subscriptions { subscriber }
+            | Op::Subscriptions { subscriber, .. }
             | Op::Unsubscribe { subscriber, .. } => *subscriber,
             _ => return None,
         };
@@ -167,7 +152,7 @@ impl Shard {
     }
 
     /// Puts a job's question to a shard, which may be this one.
-    fn ask(&mut self, id: u32, to: ShardId, ask: Ask, effects: &mut Effects) {
+    pub(super) fn ask(&mut self, id: u32, to: ShardId, ask: Ask, effects: &mut Effects) {
         if to == self.config.shard {
             return self.execute(Asker::Job(id), ask, effects);
         }
@@ -275,7 +260,7 @@ impl Shard {
             Op::Search { .. }
             | Op::Status
             | Op::Subscriptions { .. }
-            | Op::Unsubscribe { emitter: None, .. } => return self.ask_next_shard(id, effects),
+            | Op::Unsubscribe { emitter: None, .. } => return self.ask_shards(id, effects),
             _ => self.question(id),
         };
         let device = match &ask {
@@ -445,111 +430,41 @@ impl Shard {
         self.end_job(id, outcome, effects);
     }
 
-    /// Puts the question of a job that concerns all shards to the one that it is at.
-    fn ask_next_shard(&mut self, id: u32, effects: &mut Effects) {
-        self.ask_shard_from(id, 0, effects);
-    }
-
-    fn ask_shard_from(&mut self, id: u32, from: u32, effects: &mut Effects) {
-        let job = self.mesh.jobs.at(id);
-        let to = ShardId(job.cursor);
-        let ask = match &job.call.op {
-            Op::Search { query } => Ask::Search {
-                query: Some(Arc::clone(query)),
-                owner: None,
-                actor: job.subject(),
-                from,
-            },
-            Op::MyDevices { query, .. } => Ask::Search {
-                query: query.clone(),
-                owner: Some(job.subject()),
-                actor: job.subject(),
-                from,
-            },
-            Op::Status => Ask::Count,
-            Op::Subscriptions { subscriber } => Ask::Subscriptions {
-                subscriber: *subscriber,
-            },
-            Op::Unsubscribe {
-                subscriber, kind, ..
-            } => Ask::Unsubscribe {
-                subscriber: *subscriber,
-                emitter: None,
-                kind: *kind,
-            },
-            other => unreachable!("not about all shards: {other:?}"),
-        };
-        self.ask(id, to, ask, effects);
-    }
-
-    /// Goes on with searches that have used up their turn.
-    pub(crate) fn go_on_searching(&mut self, effects: &mut Effects) {
-        for _ in 0..self.mesh.searching.len().min(SEARCHES_PER_TICK) {
-            let Some((id, from)) = self.mesh.searching.pop_front() else {
-                return;
-            };
-            self.ask_shard_from(id, from, effects);
-        }
-    }
-
     fn on_acted(&mut self, id: u32, told: Told, effects: &mut Effects) {
         let job = self.mesh.jobs.at_mut(id);
         let done = match told {
             Told::Page { views, next } => {
-                let has_room = job.gathered.take(views);
-                if let Some(next) = next.filter(|_| has_room) {
-                    self.mesh.searching.push_back((id, next));
-                    return;
-                }
-                return self.on_shard_done(id, has_room, effects);
+                let left = job.gathered.take_views(views, job.call.op.entries_max());
+                return self.on_list_page(id, left, next, effects);
             }
-            Told::Subscriptions(found) => {
-                job.gathered.subscriptions.extend(found);
-                return self.on_shard_done(id, true, effects);
+            Told::Subscriptions { found, next } => {
+                let left = job
+                    .gathered
+                    .take_subscriptions(found, job.call.op.entries_max());
+                return self.on_list_page(id, left, next, effects);
             }
             Told::Counted(counters) => {
                 job.gathered.counters.get_or_insert_default().add(&counters);
-                return self.on_shard_done(id, true, effects);
+                return self.on_shard_done(id, effects);
             }
             Told::View(view) => match job.view_is_first_of_many() {
                 None => job.done_with(view),
                 Some(with_self) => {
                     if with_self {
-                        job.gathered.take(vec![view]);
+                        job.gathered.take_views(vec![(0, view)], 1);
                     }
-                    return self.ask_next_shard(id, effects);
+                    return self.ask_shards(id, effects);
                 }
             },
             Told::Allowed if matches!(job.call.op, Op::Unsubscribe { emitter: None, .. }) => {
-                return self.on_shard_done(id, true, effects);
+                return self.on_shard_done(id, effects);
             }
             told => job.done(told),
         };
         self.end_job(id, Ok(done), effects);
     }
 
-    /// A shard has answered a question to all shards.
-    fn on_shard_done(&mut self, id: u32, wants_more: bool, effects: &mut Effects) {
-        let job = self.mesh.jobs.at_mut(id);
-        job.cursor += 1;
-        if wants_more && job.cursor < self.config.shards {
-            return self.ask_next_shard(id, effects);
-        }
-        let gathered = std::mem::take(&mut job.gathered);
-        let done = match &job.call.op {
-            Op::Subscriptions { .. } => Done::Subscriptions(gathered.subscriptions),
-            Op::Status => Done::Status {
-                counters: gathered.counters.unwrap_or_default(),
-            },
-            Op::Unsubscribe { .. } => Done::Unsubscribed,
-            _ => Done::Devices {
-                views: gathered.views,
-            },
-        };
-        self.end_job(id, Ok(done), effects);
-    }
-
-    fn end_job(&mut self, id: u32, outcome: Outcome, effects: &mut Effects) {
+    pub(super) fn end_job(&mut self, id: u32, outcome: Outcome, effects: &mut Effects) {
         let job = self.mesh.jobs.remove(id);
         match &outcome {
             Ok(_) => self.counters.mesh_calls += 1,
@@ -561,28 +476,14 @@ impl Shard {
     }
 }
 
-/// Searches that go on in one tick, a page each.
-const SEARCHES_PER_TICK: usize = 4;
-
-impl Gathered {
-    /// Takes documents in; whether there is room for more.
-    fn take(&mut self, views: Vec<Vec<u8>>) -> bool {
-        for view in views {
-            if self.views.len() >= RESULTS_MAX || self.bytes + view.len() > RESULT_BYTES_MAX {
-                return false;
-            }
-            self.bytes += view.len();
-            self.views.push(view);
-        }
-        true
-    }
-}
-
 impl Job {
     /// Of a request for one's own devices: whether the answer begins with the actor.
     fn view_is_first_of_many(&self) -> Option<bool> {
         match self.call.op {
-            Op::MyDevices { with_self, .. } => Some(with_self),
+            // Who reads on has seen itself.
+            Op::MyDevices {
+                with_self, part, ..
+            } => Some(with_self && part.after.is_none()),
             _ => None,
         }
     }

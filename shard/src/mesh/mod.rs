@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `call.rs` | a request and its outcome, whatever the transport |
 //! | `jobs.rs`, `ask.rs` | requests under way; their steps |
+//! | `gather.rs`, `parts.rs` | requests that concern all shards; which part of a long list is answered |
 //! | `steps.rs`, `tokens.rs` | what the owner of a device does at a step |
 //! | `registry.rs`, `live.rs` | devices; their connections |
 //! | `fanout.rs`, `telling.rs`, `emission.rs` | who hears of what, when, and what it is |
@@ -21,6 +22,7 @@ pub(crate) mod emission;
 pub(crate) mod exchange;
 mod fanout;
 mod forward;
+mod gather;
 pub(crate) mod hearing;
 pub(crate) mod http;
 mod jobs;
@@ -29,6 +31,7 @@ mod metrics;
 pub(crate) mod mqtt;
 mod networks;
 mod openapi;
+mod parts;
 mod recover;
 pub(crate) mod registry;
 mod requests;
@@ -69,6 +72,8 @@ pub(crate) struct Mesh {
     pub searching: VecDeque<(u32, u32)>,
     /// Fan-outs that go on at the next tick.
     pub tellings: Tellings,
+    /// What the places of lists are marked with in this start of the server.
+    pub list_tag: u32,
     /// Connections of this shard that have shown a device's token, by their numbers.
     pub identities: Map<u32, Identity>,
     /// HTTP connections that are closed once this batch is durable: their last answer waits for it.
@@ -142,6 +147,7 @@ impl Mesh {
             jobs: Slots::default(),
             sending: map_with_seed(seed),
             searching: VecDeque::new(),
+            list_tag: parts::Cursor::tag(config),
             tellings: Tellings::new(seed),
             identities: map_with_seed(seed),
             closing: Vec::new(),

@@ -1,6 +1,7 @@
 //! The description of the HTTP interface (OpenAPI 3.1), made from the table of routes, so that it
 //! names what is served and nothing else.
 
+use super::parts::NEXT;
 use super::routes::{Endpoint, Family, ROUTES, Route};
 use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
@@ -141,6 +142,12 @@ fn responses(route: &Route, about: &About) -> Value {
                 response["content"] = json!({ "application/json": { "schema": schema } });
             }
         }
+        if about.query.contains(&AFTER) {
+            response["headers"] = json!({ NEXT: {
+                "schema": { "type": "string" },
+                "description": "There is more; the same request with this as `after` has it.",
+            } });
+        }
         responses.insert(status.to_string(), response);
     }
     let mut errors = Vec::new();
@@ -149,6 +156,9 @@ fn responses(route: &Route, about: &About) -> Value {
     }
     if route.path.contains(":uuid") {
         errors.extend([400, 404]);
+    }
+    if about.query.contains(&AFTER) {
+        errors.push(422);
     }
     if about.body.is_some() {
         errors.extend([400, 413, 422]);
@@ -163,6 +173,19 @@ fn responses(route: &Route, about: &About) -> Value {
     }
     Value::from(responses)
 }
+
+/// How many entries of a list an answer has.
+const LIMIT: (&str, &str) = (
+    "limit",
+    "Entries at most, 1 to 10000. An answer ends with 16 MiB of documents, too.",
+);
+/// Where a list goes on.
+const AFTER: (&str, &str) = (
+    "after",
+    "What X-Next-After of the answer before has said; good until the next start of the server.",
+);
+/// Of a list that may be long.
+const PART: &[(&str, &str)] = &[LIMIT, AFTER];
 
 /// Whom an endpoint serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,15 +260,28 @@ fn about(endpoint: Endpoint) -> About {
             },
         ),
         Endpoint::List => About {
-            query: &[(
-                "type",
-                "Any property may be given: devices must have them all.",
-            )],
+            query: &[
+                (
+                    "type",
+                    "Any property but limit and after may be given: devices must have them all.",
+                ),
+                LIMIT,
+                AFTER,
+            ],
             ..device("Devices with given properties", &[(200, "Devices")])
         },
-        Endpoint::Search => with("Query", device("Search devices", &[(200, "Devices")])),
+        Endpoint::Search => with(
+            "Query",
+            About {
+                query: PART,
+                ..device("Search devices", &[(200, "Devices")])
+            },
+        ),
         Endpoint::Whoami => device("One's own document", &[(200, "Device")]),
-        Endpoint::MyDevices => device("Oneself and the devices one owns", &[(200, "Devices")]),
+        Endpoint::MyDevices => About {
+            query: PART,
+            ..device("Oneself and the devices one owns", &[(200, "Devices")])
+        },
         Endpoint::Get => device("A device's document", &[(200, "Device")]),
         Endpoint::Put => with(
             "Device",
@@ -289,7 +325,10 @@ fn about_more(
             device("Subscribe to another device", &[(200, "Subscription")]),
         ),
         Endpoint::SubscribeTo => device("Subscribe to another device", &[(204, "")]),
-        Endpoint::Subscriptions => device("A device's subscriptions", &[(200, "Subscriptions")]),
+        Endpoint::Subscriptions => About {
+            query: PART,
+            ..device("A device's subscriptions", &[(200, "Subscriptions")])
+        },
         Endpoint::Unsubscribe => device("End a subscription", &[(200, "Object"), (204, "")]),
         Endpoint::UnsubscribeAll => with("Subscription", device("End subscriptions", &[(204, "")])),
         Endpoint::GenerateToken => with(

@@ -6,6 +6,7 @@
 use super::answers::{Answer, refused, style};
 use super::call::{Actor, Call, Op, SubscriptionOf, Way};
 use super::live::Transport;
+use super::parts::Part;
 use super::routes::{Endpoint, Found, Route, find};
 use crate::{ConnectionId, DeviceId, Dialect};
 use http::{Credentials, Head};
@@ -136,18 +137,25 @@ impl Request {
             },
             Endpoint::Whoami => Op::Whoami,
             Endpoint::List => Op::Search {
+                part: self.part()?,
                 query: Arc::new(Query::from_pairs(self.query())?),
             },
             Endpoint::Search => Op::Search {
+                part: self.part()?,
                 query: Arc::new(Query::parse(&body)?),
             },
             Endpoint::MyDevices => {
+                let part = self.part()?;
                 let query = match self.query.is_empty() {
                     true => None,
                     false => Some(Arc::new(Query::from_pairs(self.query())?)),
                 };
                 let with_self = style(self.route, dialect) == Dialect::Freshblu;
-                Op::MyDevices { query, with_self }
+                Op::MyDevices {
+                    query,
+                    with_self,
+                    part,
+                }
             }
             Endpoint::Register => Op::Register {
                 body: self.document(body)?,
@@ -179,7 +187,10 @@ impl Request {
             Endpoint::Unregister => Op::Unregister { device },
             Endpoint::Claim => Op::Claim { device },
             Endpoint::DeviceKey => Op::PublicKey { device },
-            Endpoint::Subscriptions => Op::Subscriptions { subscriber: device },
+            Endpoint::Subscriptions => Op::Subscriptions {
+                subscriber: device,
+                part: self.part()?,
+            },
             Endpoint::Subscribe => {
                 let body = json::parse_object(&body)?;
                 Op::Subscribe(SubscriptionOf {
@@ -250,6 +261,16 @@ impl Request {
             (_, Dialect::Meshblu) if self.route.path.starts_with("/v2") => Way::Operators,
             (_, Dialect::Meshblu) => Way::Merge,
         }
+    }
+
+    /// How much of a list is asked for; what says so is no property to look for.
+    fn part(&mut self) -> Result<Part, Refusal> {
+        let mut take = |name: &str| {
+            let at = self.query.iter().position(|(known, _)| &**known == name);
+            at.map(|at| self.query.remove(at).1)
+        };
+        let (limit, after) = (take("limit"), take("after"));
+        Part::read(limit.as_deref(), after.as_deref())
     }
 
     fn query(&self) -> impl Iterator<Item = (&str, &str)> {

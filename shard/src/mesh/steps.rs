@@ -11,6 +11,8 @@ use meshblu::{Access, DefaultWhitelists, Device, Kind, Query, Refusal, Registrat
 
 /// Places of the table of devices that one step of a search looks at.
 const PLACES_PER_PAGE: u32 = 512;
+/// Subscriptions that one step of a list has.
+const SUBSCRIPTIONS_PER_PAGE: usize = 1_024;
 /// Bytes of documents after which it ends.
 const PAGE_BYTES: usize = 256 * 1_024;
 
@@ -114,17 +116,8 @@ impl Shard {
                 let is_kept = self.give_up(subscriber, emitter, kind);
                 (Told::Allowed, is_kept)
             }
-            Ask::Subscriptions { subscriber } => {
-                let hears = self.mesh.registry.hears(subscriber);
-                let records = hears.iter().map(|&(emitter, kind)| {
-                    let of = SubscriptionOf {
-                        subscriber,
-                        emitter,
-                        kind,
-                    };
-                    of.record()
-                });
-                (Told::Subscriptions(records.collect()), false)
+            Ask::Subscriptions { subscriber, from } => {
+                (self.subscriptions_here(subscriber, from), false)
             }
             Ask::PublicKey { device } => {
                 let entry = self.mesh.registry.find(device).ok_or(Refusal::NotFound)?;
@@ -385,6 +378,27 @@ impl Shard {
         }
     }
 
+    /// A page of what a device hears of among this shard's.
+    fn subscriptions_here(&self, subscriber: DeviceId, from: u32) -> Told {
+        let hears = self.mesh.registry.hears(subscriber);
+        let end = (from as usize).saturating_add(SUBSCRIPTIONS_PER_PAGE);
+        let page = hears.iter().enumerate().skip(from as usize);
+        let found = page
+            .take(SUBSCRIPTIONS_PER_PAGE)
+            .map(|(place, &(emitter, kind))| {
+                let of = SubscriptionOf {
+                    subscriber,
+                    emitter,
+                    kind,
+                };
+                (place as u32, of.record())
+            });
+        Told::Subscriptions {
+            found: found.collect(),
+            next: (end < hears.len()).then_some(end as u32),
+        }
+    }
+
     fn search_here(
         &self,
         query: Option<&Query>,
@@ -407,7 +421,7 @@ impl Shard {
             if is_meant {
                 let view = self.view_of(device);
                 bytes += view.len();
-                views.push(view);
+                views.push((place, view));
             }
         }
         Told::Page { views, next }

@@ -8,6 +8,7 @@ mod support;
 mod crowds;
 mod decisions;
 mod expiry;
+mod lists;
 mod logins;
 mod matrix;
 mod mesh;
