@@ -340,6 +340,9 @@ impl Shard {
             if overtaken.iter().any(|newer| **newer == *topic) {
                 continue;
             }
+            if self.is_of_another(index, topic) {
+                continue;
+            }
             // [MQTT-3.8.3-3]
             if options.no_local && is_own(&self.sessions, me, message.publisher, index) {
                 continue;

@@ -130,7 +130,9 @@ impl Shard {
         if !filter_is_valid(filter) || topic::levels(filter) > limits.topic_levels_max {
             return ReasonCode::TopicFilterInvalid;
         }
-        if !self.may_subscribe(session, filter) {
+        if !self.may_subscribe(session, filter)
+            || (group.is_some() && !self.may_share(session, filter))
+        {
             return ReasonCode::NotAuthorized;
         }
         let group = group.map(|name| {

@@ -8,8 +8,9 @@
 //! its leave (`message.as`, `broadcast.as`).
 //!
 //! Always: nobody but the device itself subscribes to its topics with these names, and a device names
-//! no other topic of another one, nor hears what is published there by a wildcard. Retained messages
-//! and shared subscriptions are excepted so far: there a wildcard reaches ordinary topics of others. A session that a device had is for that device alone.
+//! no other topic of another one, nor hears what is published or retained there by a wildcard. What it
+//! shares with others says its first level, since a group is told as one. A session that a device had
+//! is for that device alone.
 
 use super::call::{Actor, Call, CallOrigin, Done, Op, Outcome};
 use super::emission::EventKind;
@@ -196,6 +197,18 @@ impl Shard {
                 .get(37..)
                 .is_none_or(|name| EventKind::of_topic(name).is_none()),
         }
+    }
+
+    /// Whether a session may share a subscription: that of a device names no topics of others.
+    pub(crate) fn may_share(&self, session: SessionId, filter: &str) -> bool {
+        let is_device = self.sessions.at(session.index).device.is_some();
+        !(is_device && filter.starts_with(['#', '+']))
+    }
+
+    /// Whether a topic belongs to a device, and the session to another one.
+    pub(crate) fn is_of_another(&self, session: u32, topic: &str) -> bool {
+        let me = self.sessions.at(session).device.as_deref();
+        me.is_some_and(|me| topic::device_uuid(topic).is_some_and(|of| of != me.0))
     }
 
     /// What a device has published is its message; errs if it makes no sense.

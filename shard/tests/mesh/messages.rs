@@ -323,6 +323,38 @@ fn a_device_hears_nothing_of_another_ones_ordinary_topics() {
 }
 
 #[test]
+fn nor_what_is_retained_there_nor_what_others_share() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        let (of_a, of_b) = (mesh.mqtt(&a), mesh.mqtt(&b));
+        let state = format!("{}/state", a.uuid);
+        for (topic, payload) in [(&*state, "on"), ("free/state", "off")] {
+            let reason = of_a.publish_retained(topic, payload, 1);
+            assert!((reason as u8) < 0x80, "{reason:?}");
+        }
+        assert_eq!(of_b.subscribe("+/state", 1), 1);
+        assert_eq!(of_b.receive().text(), "off");
+        assert_eq!(of_b.subscribe("#", 1), 1);
+        assert_eq!(of_b.receive().text(), "off");
+        assert!(of_b.try_next().is_none());
+        assert_eq!(of_a.subscribe("+/state", 1), 1);
+        let mut own = [(); 2].map(|()| of_a.receive().text().to_owned());
+        own.sort_unstable();
+        assert_eq!(own, ["off", "on"]);
+        let no = ReasonCode::NotAuthorized as u8;
+        for filter in ["$share/g/#", "$share/g/+/state", "$share/g/+"] {
+            assert_eq!(of_b.subscribe(filter, 1), no, "{filter}");
+        }
+        assert_eq!(of_b.subscribe("$share/g/free/#", 1), 1);
+        assert_eq!(of_b.subscribe(&format!("$share/g/{}/#", b.uuid), 1), 1);
+        // Others than devices share what they like.
+        let other = w.connected(V5, "other");
+        assert_eq!(other.subscribe("$share/g/#", 1), 1);
+    });
+}
+
+#[test]
 fn a_device_that_sends_on_to_itself_ends_soon() {
     World::each(|w| {
         let mesh = Mesh::new(w);
