@@ -125,7 +125,7 @@ impl Shard {
             }
             Frame::Emit { request, emission } => {
                 let mut ticket = ticket_of(from, request);
-                self.emit_here(emission, &mut ticket, effects);
+                self.emit_here(&emission, &mut ticket, effects);
                 self.finish_ticket(ticket, effects);
             }
             Frame::Hear { request, hearing } => {
@@ -140,7 +140,7 @@ impl Shard {
             Frame::Tell { connection, event } => self.tell_connection(connection, &event, effects),
             Frame::Revoked { connection } => self.on_revoked(connection, effects),
             Frame::Detach { device, connection } => self.on_detach(from, device, connection),
-            Frame::DeviceGone { device } => self.forget_subscriber(device),
+            Frame::DeviceGone { device } => self.on_device_gone(device),
             Frame::Begun => self.beginning.others_ready += 1,
             Frame::Counted(counters) => self.sys.on_counted(from, *counters),
         }

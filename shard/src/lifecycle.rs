@@ -361,7 +361,7 @@ impl Shard {
         if to == self.connections.len() {
             self.durable.hurry(self.now);
             self.commit(effects);
-            if self.durable.is_idle() {
+            if self.durable.is_idle() && self.mesh.tellings.is_idle() {
                 self.has_stopped = true;
                 effects.push(Effect::Stopped);
             }

@@ -548,6 +548,7 @@ impl Shard {
             let awaiting = self.pending.awaiting(id);
             return self.mesh.tellings.on_answer(id, awaiting);
         };
+        self.mesh.room.give_back(id);
         let outcome = pending.outcome;
         match pending.origin {
             Origin::Shard { to, request } if pending.is_late => {

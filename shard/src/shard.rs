@@ -51,6 +51,8 @@ pub(crate) enum TimerKey {
     Leftovers,
     /// Groups offer again what no member could take.
     Groups,
+    /// Sessions of unregistered devices are looked for.
+    Gone,
 }
 
 /// Why a connection is not read; several may hold at once.
@@ -493,6 +495,7 @@ impl Shard {
                 TimerKey::Sys => self.on_sys_timer(effects),
                 TimerKey::Leftovers => self.drop_leftovers(),
                 TimerKey::Groups => self.try_groups_again(),
+                TimerKey::Gone => self.on_gone_timer(),
             }
         }
         self.expire_retained();
@@ -500,6 +503,7 @@ impl Shard {
         self.go_on_searching(effects);
         self.end_expired(effects);
         self.go_on_telling(effects);
+        self.end_sessions_of_gone(effects);
         self.sweep_on(effects);
         self.pump_on(effects);
         self.drain_groups(effects);
@@ -512,6 +516,7 @@ impl Shard {
     /// Asserts the invariants that span several tables. Costs time: for tests and the simulator.
     pub fn check(&self) {
         self.mesh.tellings.check();
+        self.mesh.room.check();
         let mut connected = 0;
         for (index, connection) in self.connections.iter().enumerate() {
             let Some(connection) = connection else {

@@ -440,6 +440,10 @@ impl World {
 
     pub(crate) fn tick(&mut self, shard: ShardId) -> Result<()> {
         let station = &mut self.stations[shard.index()];
+        if station.tick_at.is_some_and(|at| at > self.now) {
+            // It was for a deadline that an earlier tick has seen to, and the next has its own.
+            return Ok(());
+        }
         station.tick_at = None;
         if station
             .shard

@@ -1,5 +1,6 @@
 //! What is told of a device, written once for all who hear of it.
 
+use super::telling::Stage;
 use crate::DeviceId;
 use meshblu::{Kind, Outgoing};
 use std::sync::Arc;
@@ -146,6 +147,8 @@ pub struct Hearing {
     pub to: Vec<DeviceId>,
     /// What they hear.
     pub event: Arc<MeshEvent>,
+    /// How many shards it has come through.
+    pub stage: Stage,
     /// It reaches them as their own: those who hear of what they receive hear of it, too.
     pub is_onward: bool,
 }

@@ -16,6 +16,9 @@ use meshblu::{Access, Kind, Outgoing};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Bytes that are copied for a device's own forwarders in the time that it takes to tell one device.
+const BYTES_PER_DEVICE: usize = 1_024;
+
 /// Devices by the shard that they live on.
 type ByShard = BTreeMap<ShardId, Vec<DeviceId>>;
 
@@ -30,16 +33,15 @@ impl Shard {
     ) -> Option<ShardId> {
         self.counters.mesh_messages += 1;
         let emission = Arc::new(Emission::new(from, outgoing, 0));
-        let mut congested = None;
         for to in self.shards_of(&emission) {
-            if to == self.config.shard {
-                self.emit_here(emission.clone(), ticket, effects);
-                continue;
+            match to == self.config.shard {
+                true => self.emit_here(&emission, ticket, effects),
+                false => self.emit_there(to, &emission, ticket, effects),
             }
-            self.emit_there(to, &emission, ticket, effects);
-            congested = congested.or(self.lanes.is_congested(to, effects).then_some(to));
         }
-        congested
+        // Those who subscribed live anywhere.
+        let mut others = (0..self.config.shards).map(ShardId);
+        others.find(|to| self.lanes.is_congested(*to, effects))
     }
 
     /// Sends a message on its way that a device has sent to itself by its own wish, so often.
@@ -51,21 +53,21 @@ impl Shard {
         hops: u8,
         effects: &mut Effects,
     ) -> bool {
-        if !self.mesh.tellings.has_room_for(from) {
+        if !self.mesh.room.has_place_for(from) {
             return false;
         }
         self.counters.mesh_messages += 1;
         let emission = Arc::new(Emission::new(from, outgoing, hops));
         let mut ticket = Ticket::awaited(Origin::Nobody);
         // It is a part of the fan-out that is under way, and there may be one for each device.
-        let bytes = emission.bytes();
         let steps = self.steps_here(&emission);
-        self.fan_out_later((from, Stage::Sent), steps, bytes, &mut ticket, effects);
+        self.fan_out_later((from, Stage::First), steps, &mut ticket, effects);
         for to in self.shards_of(&emission) {
             if to != self.config.shard {
                 self.emit_there(to, &emission, &mut ticket, effects);
             }
         }
+        self.hold_until_told(from, emission.bytes(), &ticket);
         self.finish_ticket(ticket, effects);
         true
     }
@@ -94,16 +96,30 @@ impl Shard {
             .send(to, Frame::Emit { request, emission }, effects);
     }
 
-    /// A message has come to the shard of some of its addressees, or of its sender.
+    /// A message has come to the shard of some of its addressees, or of its sender. If its sender
+    /// has too much under way nobody here is told, and the ticket says so.
     pub(crate) fn emit_here(
         &mut self,
-        emission: Arc<Emission>,
+        emission: &Arc<Emission>,
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
-        let steps = self.steps_here(&emission);
-        let source = (emission.from, Stage::Sent);
-        self.fan_out(source, steps, emission.bytes(), ticket, effects);
+        let from = emission.from;
+        if !self.mesh.room.has_place_for(from) {
+            self.counters.dropped_fan_out_full += 1;
+            ticket.is_refused = true;
+            return;
+        }
+        let steps = self.steps_here(emission);
+        self.fan_out((from, Stage::First), steps, ticket, effects);
+        self.hold_until_told(from, emission.bytes(), ticket);
+    }
+
+    /// A message that somebody waits for has its share of the room until then.
+    fn hold_until_told(&mut self, sender: DeviceId, bytes: usize, ticket: &Ticket) {
+        if let Some(pending) = ticket.pending {
+            self.mesh.room.hold(pending, sender, bytes);
+        }
     }
 
     /// What is to be done here about a message, the last first.
@@ -113,11 +129,11 @@ impl Shard {
             let events = emission.broadcast.iter().chain([&emission.message]);
             steps.extend(events.map(|event| subscribers_to_sent(emission.from, event)));
         }
-        if !emission.direct.is_empty() {
-            steps.push(Step::Addressees {
-                emission: Arc::clone(emission),
-                at: 0,
-            });
+        let is_here = |device: &DeviceId| self.placement.device(*device) == self.config.shard;
+        let to: Vec<DeviceId> = emission.direct.iter().copied().filter(is_here).collect();
+        if !to.is_empty() {
+            let event = Arc::clone(&emission.message);
+            steps.push(Step::Addressees { to, at: 0, event });
         }
         steps
     }
@@ -133,8 +149,8 @@ impl Shard {
         };
         let steps = vec![subscribers_to_sent(device, &event), itself];
         let mut ticket = Ticket::awaited(Origin::Nobody);
-        let source = (device, Stage::Sent);
-        self.fan_out(source, steps, event.bytes(), &mut ticket, effects);
+        self.fan_out((device, Stage::First), steps, &mut ticket, effects);
+        self.hold_until_told(device, event.bytes(), &ticket);
         self.finish_ticket(ticket, effects);
     }
 
@@ -148,7 +164,7 @@ impl Shard {
         let mut sent = self.choose(device, event.kind.sent(), None, usize::MAX);
         // As itself, and perhaps as one who subscribed to itself.
         let hears = 1 + sent.take_out(device);
-        steps.extend(self.tell_others(sent, &event, true, &mut ticket, effects));
+        steps.extend(self.tell_others(sent, &event, true, Stage::First, &mut ticket, effects));
         for _ in 0..hears {
             self.tell_connections(device, &event, &mut ticket, effects);
             self.forward(device, event.kind.received(), &event, effects);
@@ -156,10 +172,11 @@ impl Shard {
             for _ in 0..received.take_out(device) {
                 self.tell_connections(device, &event, &mut ticket, effects);
             }
-            steps.extend(self.tell_others(received, &event, false, &mut ticket, effects));
+            let first = Stage::First;
+            steps.extend(self.tell_others(received, &event, false, first, &mut ticket, effects));
         }
-        let source = (device, Stage::Sent);
-        self.fan_out(source, steps, event.bytes(), &mut ticket, effects);
+        self.fan_out((device, Stage::First), steps, &mut ticket, effects);
+        self.hold_until_told(device, event.bytes(), &ticket);
         self.finish_ticket(ticket, effects);
     }
 
@@ -167,26 +184,24 @@ impl Shard {
     pub(super) fn take_step(
         &mut self,
         step: &mut Step,
+        stage: Stage,
         budget: &mut usize,
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) -> Turn {
         match step {
-            Step::Addressees { emission, at } => {
-                let Some(&device) = emission.direct.get(*at) else {
+            Step::Addressees { to, at, event } => {
+                let Some(&device) = to.get(*at) else {
                     return Turn::Done;
                 };
                 *at += 1;
                 *budget = budget.saturating_sub(1);
-                if self.placement.device(device) != self.config.shard {
-                    return Turn::More;
-                }
-                let may = self.permitted(device, emission.from, Access::MessageFrom);
+                let may = self.permitted(device, event.from, Access::MessageFrom);
                 if may.is_err() {
                     self.counters.mesh_denied += 1;
                     return Turn::More;
                 }
-                self.hear(device, &emission.message, true, budget, ticket, effects)
+                self.hear(device, event, true, budget, ticket, effects)
             }
             Step::Devices {
                 to,
@@ -209,13 +224,14 @@ impl Shard {
                 after,
             } => {
                 if after.is_none() {
-                    self.forward(*emitter, *kind, event, effects);
+                    let copied = self.forward(*emitter, *kind, event, effects);
+                    *budget = budget.saturating_sub(copied / BYTES_PER_DEVICE);
                 }
                 let chosen = self.choose(*emitter, *kind, *after, *budget);
                 *budget = budget.saturating_sub(chosen.seen);
                 *after = chosen.next;
                 let is_last = chosen.next.is_none();
-                match self.tell_others(chosen, event, *is_onward, ticket, effects) {
+                match self.tell_others(chosen, event, *is_onward, stage, ticket, effects) {
                     None if is_last => Turn::Done,
                     None => Turn::More,
                     Some(here) if is_last => Turn::Last(here),
@@ -270,6 +286,7 @@ impl Shard {
         chosen: Chosen,
         event: &Arc<MeshEvent>,
         is_onward: bool,
+        stage: Stage,
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) -> Option<Step> {
@@ -280,6 +297,7 @@ impl Shard {
             let hearing = Box::new(Hearing {
                 to,
                 event: Arc::clone(event),
+                stage: stage.next(),
                 is_onward,
             });
             self.lanes
@@ -301,20 +319,14 @@ impl Shard {
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
-        let stage = match hearing.is_onward {
-            true => Stage::Onward,
-            false => Stage::Heard,
-        };
-        let source = (hearing.event.from, stage);
-        // The event itself is counted with the message.
-        let bytes = size_of::<Hearing>() + size_of_val(&*hearing.to);
+        let source = (hearing.event.from, hearing.stage);
         let step = Step::Devices {
             to: hearing.to,
             at: 0,
             event: hearing.event,
             is_onward: hearing.is_onward,
         };
-        self.fan_out(source, vec![step], bytes, ticket, effects);
+        self.fan_out(source, vec![step], ticket, effects);
     }
 
     /// A device of this shard hears an event.

@@ -18,19 +18,22 @@ const HOPS_MAX: u8 = 5;
 const CREDENTIAL_TAG: &str = "webhook-credential";
 
 impl Shard {
-    /// Tells who a device of this shard has asked to be told of this kind of event.
+    /// Tells who a device of this shard has asked to be told of this kind of event. Returns how many
+    /// bytes that has copied.
     pub(super) fn forward(
         &mut self,
         device: DeviceId,
         kind: Kind,
         event: &Arc<MeshEvent>,
         effects: &mut Effects,
-    ) {
+    ) -> usize {
         let Some(entry) = self.mesh.registry.find(device) else {
-            return;
+            return 0;
         };
+        let forwarders = entry.device.forwarders(kind.dotted());
+        let copied = forwarders.len() * event.bytes();
         let mut is_sent_on = false;
-        for forwarder in entry.device.forwarders(kind.dotted()) {
+        for forwarder in forwarders {
             match forwarder {
                 Forwarder::Webhook(hook) => self.call_webhook(device, kind, &hook, event, effects),
                 // One of several: each would be sent on by all of them again.
@@ -41,6 +44,7 @@ impl Shard {
                 }
             }
         }
+        copied
     }
 
     /// Sends what a device hears of to the device itself, as its own message.

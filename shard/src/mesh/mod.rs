@@ -7,12 +7,13 @@
 //! | `gather.rs`, `parts.rs` | requests that concern all shards; which part of a long list is answered |
 //! | `steps.rs`, `tokens.rs` | what the owner of a device does at a step |
 //! | `registry.rs`, `live.rs` | devices; their connections |
-//! | `fanout.rs`, `telling.rs`, `emission.rs` | who hears of what, when, and what it is |
+//! | `fanout.rs`, `telling.rs`, `room.rs`, `emission.rs` | who hears of what, when, how much of it at a time, and what it is |
 //! | `http.rs`, `exchange.rs`, `routes.rs`, `requests.rs`, `answers.rs` | HTTP connections, and how they end; which requests there are, what they ask, how they are answered |
 //! | `openapi.rs`, `metrics.rs` | what HTTP clients may read about the server |
 //! | `hearing.rs`, `socket.rs`, `mqtt.rs`, `rpc.rs` | connections of devices: WebSocket, MQTT |
 //! | `forward.rs` | webhooks |
 //! | `networks.rs` | how often something came from where |
+//! | `gone.rs` | what unregistered devices leave behind |
 //! | `secrets.rs` | tokens and UUIDs that nobody can guess |
 
 mod answers;
@@ -23,6 +24,7 @@ pub(crate) mod exchange;
 mod fanout;
 mod forward;
 mod gather;
+mod gone;
 pub(crate) mod hearing;
 pub(crate) mod http;
 mod jobs;
@@ -35,12 +37,13 @@ mod parts;
 mod recover;
 pub(crate) mod registry;
 mod requests;
+mod room;
 mod routes;
 pub(crate) mod rpc;
 mod secrets;
 pub(crate) mod socket;
 mod steps;
-mod telling;
+pub(crate) mod telling;
 mod tokens;
 
 use crate::map::{Map, Set, map_with_seed, set_with_seed};
@@ -48,11 +51,13 @@ use crate::slots::Slots;
 use crate::{Config, ConnectionId, DeviceId, Effects, Shard, Time};
 use ask::Asker;
 use call::{CallOrigin, Outcome};
+use gone::Gone;
 use hearing::Identity;
 use jobs::Job;
 use meshblu::Refusal;
 use networks::{Allowance, NETWORKS_MAX, Networks};
 use registry::Registry;
+use room::Room;
 use rpc::Rpc;
 use secrets::Secrets;
 use std::collections::VecDeque;
@@ -74,6 +79,10 @@ pub(crate) struct Mesh {
     pub tellings: Tellings,
     /// What the places of lists are marked with in this start of the server.
     pub list_tag: u32,
+    /// What they may come to.
+    pub room: Room,
+    /// Devices that are no more, and may have left sessions here.
+    pub gone: Gone,
     /// Connections of this shard that have shown a device's token, by their numbers.
     pub identities: Map<u32, Identity>,
     /// HTTP connections that are closed once this batch is durable: their last answer waits for it.
@@ -149,6 +158,8 @@ impl Mesh {
             searching: VecDeque::new(),
             list_tag: parts::Cursor::tag(config),
             tellings: Tellings::new(seed),
+            room: Room::new(seed),
+            gone: Gone::new(seed),
             identities: map_with_seed(seed),
             closing: Vec::new(),
             revoked_early: set_with_seed(seed),
@@ -169,7 +180,7 @@ impl Mesh {
 
     /// Whether the next tick has something to do.
     pub fn wants_turn(&self) -> bool {
-        !self.searching.is_empty() || self.tellings.wants_turn()
+        !self.searching.is_empty() || self.tellings.wants_turn() || self.gone.wants_turn()
     }
 }
 

@@ -181,7 +181,7 @@ impl Shard {
 
     /// A device is not changed when those who hear of it could not be told.
     fn can_change(&self, device: DeviceId) -> Result<()> {
-        match self.mesh.tellings.has_room_for(device) {
+        match self.mesh.room.has_place_for_event_of(device) {
             true => self.can_keep(),
             false => Err(Refusal::Busy),
         }
@@ -324,7 +324,7 @@ impl Shard {
         for shard in 0..self.config.shards {
             let shard = crate::ShardId(shard);
             match shard == self.config.shard {
-                true => self.forget_subscriber(id),
+                true => self.on_device_gone(id),
                 false => {
                     let gone = Frame::DeviceGone { device: id };
                     self.lanes.send(shard, gone, effects);

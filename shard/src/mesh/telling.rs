@@ -3,12 +3,11 @@
 //! that nobody else waits for it.
 //!
 //! Always: what one device sends is told in the order in which it was sent, and devices with much to
-//! tell take turns. Bounded: messages of one device that are under way by [`OF_ONE_MAX`], those of all
-//! by [`TELLINGS_MAX`] and [`BYTES_MAX`]; beyond it whoever sends is refused. What other shards are
-//! asked to pass on is a part of a message that has been taken, so that it is never refused; a fan-out
-//! that awaits [`AWAITED_MAX`] of them goes on when they are fewer.
+//! tell take turns. Bounded: by the room of `room.rs`, in which a message has its share until it is
+//! told. What other shards pass on is a part of a message that has been taken, so that it is never
+//! refused; a fan-out that awaits [`AWAITED_MAX`] answers goes on when they are fewer.
 
-use super::emission::{Emission, MeshEvent};
+use super::emission::MeshEvent;
 use crate::map::{Map, map_with_seed};
 use crate::pending::Ticket;
 use crate::{DeviceId, Effects, Shard};
@@ -16,26 +15,21 @@ use meshblu::Kind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Fan-outs of one device that may be under way on a shard.
-const OF_ONE_MAX: usize = 64;
-/// Fan-outs of all devices that may be under way on a shard.
-const TELLINGS_MAX: usize = 4_096;
 /// Answers of other shards that one fan-out may await before it goes on.
 const AWAITED_MAX: u32 = 1_024;
 /// How many devices take a turn in one tick, if all have much to tell.
 const TURNS_PER_TICK: usize = 4;
-/// Bytes of all of them together.
-const BYTES_MAX: usize = 64 * 1_048_576;
-
 /// Who is to be told of an event, and how far that is.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The addressees of a message that live here, if they allow its sender.
     Addressees {
-        /// The message.
-        emission: Arc<Emission>,
+        /// Who.
+        to: Vec<DeviceId>,
         /// The next one.
         at: usize,
+        /// The message.
+        event: Arc<MeshEvent>,
     },
     /// Devices of this shard.
     Devices {
@@ -79,13 +73,23 @@ pub(super) enum Turn {
 /// How many shards a fan-out has come through. Each waits for later ones only, so that what is told
 /// in order at one stage never waits for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Stage {
+pub enum Stage {
     /// It is told by the owner of the sender or of an addressee.
-    Sent,
-    /// It is told by the owner of one who subscribed, to whom it comes as its own.
-    Onward,
-    /// It is told by the owner of one who subscribed, and ends there.
-    Heard,
+    First,
+    /// It is told by the owner of one who subscribed to that.
+    Second,
+    /// It is told by the owner of one who subscribed to what reaches the second, and ends there.
+    Third,
+}
+
+impl Stage {
+    /// That of what a fan-out of this one has others tell.
+    pub fn next(self) -> Stage {
+        match self {
+            Stage::First => Stage::Second,
+            Stage::Second | Stage::Third => Stage::Third,
+        }
+    }
 }
 
 /// Whose fan-out: those of one source are told one after the other.
@@ -98,8 +102,6 @@ struct Telling {
     steps: Vec<Step>,
     /// Who waits until it is done.
     ticket: Ticket,
-    /// What it keeps in memory.
-    bytes: usize,
 }
 
 /// The fan-outs of a shard that are under way.
@@ -111,8 +113,6 @@ pub(crate) struct Tellings {
     turns: VecDeque<Source>,
     /// Those that go on when fewer answers are awaited, by the entry that awaits them.
     parked: Map<u32, Source>,
-    count: usize,
-    bytes: usize,
 }
 
 impl Tellings {
@@ -122,8 +122,6 @@ impl Tellings {
             by_source: map_with_seed(seed),
             turns: VecDeque::new(),
             parked: map_with_seed(seed),
-            count: 0,
-            bytes: 0,
         }
     }
 
@@ -137,23 +135,17 @@ impl Tellings {
         self.by_source.contains_key(&source)
     }
 
-    /// Whether this device may have one more message under way.
-    pub fn has_room_for(&self, sender: DeviceId) -> bool {
-        let own = self.by_source.get(&(sender, Stage::Sent));
-        own.map_or(0, VecDeque::len) < OF_ONE_MAX
-            && self.count < TELLINGS_MAX
-            && self.bytes < BYTES_MAX
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.by_source.is_empty()
     }
 
-    fn push(&mut self, source: Source, telling: Telling) {
-        self.count += usize::from(source.1 == Stage::Sent);
-        self.bytes += telling.bytes;
+    fn of(&mut self, source: Source) -> &mut VecDeque<Telling> {
         let turns = &mut self.turns;
-        let own = self.by_source.entry(source).or_insert_with(|| {
+        self.by_source.entry(source).or_insert_with(|| {
             turns.push_back(source);
             VecDeque::new()
-        });
-        own.push_back(telling);
+        })
     }
 
     /// What the source whose turn it is goes on with; [`Tellings::put_back`], [`Tellings::park`] or
@@ -186,9 +178,7 @@ impl Tellings {
     }
 
     /// The source is done with what it told; what comes next has its turn.
-    fn end(&mut self, source: Source, bytes: usize) {
-        self.count -= usize::from(source.1 == Stage::Sent);
-        self.bytes -= bytes;
+    fn end(&mut self, source: Source) {
         let own = self.by_source.get(&source).expect("it had a turn");
         match own.is_empty() {
             true => drop(self.by_source.remove(&source)),
@@ -211,57 +201,49 @@ impl Tellings {
         let waiting = self.turns.len() + self.parked.len();
         assert_eq!(waiting, self.by_source.len(), "each source has one turn");
         assert!(self.by_source.values().all(|own| !own.is_empty()));
-        let sent = |(source, _): &(&Source, &VecDeque<Telling>)| source.1 == Stage::Sent;
-        let own = self.by_source.iter().filter(sent).map(|(_, own)| own);
-        assert_eq!(self.count, own.map(VecDeque::len).sum::<usize>());
     }
 }
 
 impl Shard {
     /// Begins a fan-out, and ends it if it is small and nothing of its source is under way. `steps`
-    /// are taken from the end. If there is no room for it nobody is told, and the ticket says so.
+    /// are taken from the end.
     pub(super) fn fan_out(
         &mut self,
         source: Source,
         mut steps: Vec<Step>,
-        bytes: usize,
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
-        let (sender, stage) = source;
-        if stage == Stage::Sent && !self.mesh.tellings.has_room_for(sender) {
-            self.counters.dropped_fan_out_full += 1;
-            ticket.is_refused = true;
-            return;
+        if self.mesh.tellings.is_busy(source) {
+            return self.fan_out_later(source, steps, ticket, effects);
         }
-        if !self.mesh.tellings.is_busy(source) {
-            let mut budget = self.config.limits.told_per_turn;
-            self.take_steps(&mut steps, &mut budget, ticket, effects);
-            if steps.is_empty() {
-                return;
-            }
+        let mut budget = self.config.limits.told_per_turn;
+        self.take_steps(source, &mut steps, &mut budget, ticket, effects);
+        if !steps.is_empty() {
+            let telling = self.telling(steps, ticket, effects);
+            // Before what has come of it so far.
+            self.mesh.tellings.of(source).push_front(telling);
         }
-        self.fan_out_later(source, steps, bytes, ticket, effects);
     }
 
-    /// Leaves a fan-out to the ticks that follow. The caller has seen that there is room.
+    /// Leaves a fan-out to the ticks that follow.
     pub(super) fn fan_out_later(
         &mut self,
         source: Source,
         steps: Vec<Step>,
-        bytes: usize,
         ticket: &mut Ticket,
         effects: &mut Effects,
     ) {
+        let telling = self.telling(steps, ticket, effects);
+        self.mesh.tellings.of(source).push_back(telling);
+    }
+
+    fn telling(&mut self, steps: Vec<Step>, ticket: &mut Ticket, effects: &mut Effects) -> Telling {
         let pending = ticket.wait(&mut self.pending);
         // Another shard's request would hold its credit all the while.
         self.mark_late(pending, effects);
-        let telling = Telling {
-            steps,
-            ticket: Ticket::going_on(pending, ticket.wants_answer),
-            bytes,
-        };
-        self.mesh.tellings.push(source, telling);
+        let ticket = Ticket::going_on(pending, ticket.wants_answer);
+        Telling { steps, ticket }
     }
 
     /// Goes on with fan-outs that have used up their turn.
@@ -274,10 +256,10 @@ impl Shard {
         {
             let mut budget = of_one;
             let Telling { steps, ticket, .. } = &mut telling;
-            self.take_steps(steps, &mut budget, ticket, effects);
+            self.take_steps(source, steps, &mut budget, ticket, effects);
             told += of_one.saturating_sub(budget).max(1);
             if telling.steps.is_empty() {
-                self.mesh.tellings.end(source, telling.bytes);
+                self.mesh.tellings.end(source);
                 self.finish_ticket(telling.ticket, effects);
                 continue;
             }
@@ -292,6 +274,7 @@ impl Shard {
     /// Does steps until there are none or the budget is spent.
     fn take_steps(
         &mut self,
+        (_, stage): Source,
         steps: &mut Vec<Step>,
         budget: &mut usize,
         ticket: &mut Ticket,
@@ -300,7 +283,7 @@ impl Shard {
         while *budget > 0
             && let Some(mut step) = steps.pop()
         {
-            match self.take_step(&mut step, budget, ticket, effects) {
+            match self.take_step(&mut step, stage, budget, ticket, effects) {
                 Turn::Done => {}
                 Turn::More => steps.push(step),
                 Turn::First(other) => steps.extend([step, other]),

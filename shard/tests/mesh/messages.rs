@@ -282,6 +282,41 @@ fn a_kept_session_of_a_device_has_its_messages_later() {
 }
 
 #[test]
+fn kept_sessions_of_a_device_end_with_it() {
+    World::each(|w| {
+        let mesh = Mesh::new(w);
+        let (a, b) = (mesh.register(json!({})), mesh.register(json!({})));
+        for device in [&a, &b] {
+            // One that is away, and one that is there.
+            for name in ["away", "there"] {
+                let client = w.client(V5, &format!("{}-{name}", &device.uuid[..8]));
+                client.connect_with(|connect| {
+                    let named = connect.user_name(&device.uuid);
+                    let named = named.password(device.token.as_bytes());
+                    named.session_expiry(u32::MAX)
+                });
+                assert_eq!(client.subscribe("news/#", 1), 1);
+                if name == "away" {
+                    client.disconnect();
+                }
+            }
+        }
+        let of_all = || w.total(|counters| counters.sessions);
+        assert_eq!(of_all(), 4);
+        let path = format!("/devices/{}", a.uuid);
+        assert_eq!(mesh.ask(&a, "DELETE", &path, None).status, 200);
+        w.advance(4);
+        assert_eq!(of_all(), 4, "they are gathered first");
+        w.advance(2);
+        assert_eq!(of_all(), 2);
+        let next = mesh.mqtt(&b);
+        next.publish("news/x", "1", 1);
+        w.advance(20);
+        assert_eq!(of_all(), 3);
+    });
+}
+
+#[test]
 fn a_will_says_nothing_in_a_devices_name() {
     World::each(|w| {
         let mesh = Mesh::new(w);

@@ -233,6 +233,13 @@ impl World {
         self.inner.borrow_mut().turn(&arrivals);
     }
 
+    /// Something that all shards count, in sum.
+    pub fn total(&self, count: impl Fn(&shard::Counters) -> u64) -> u64 {
+        let cores = &mut self.inner.borrow_mut().cores;
+        let cores = cores.iter_mut();
+        cores.map(|core| count(core.shard.counters())).sum()
+    }
+
     /// The most events of devices that one event of a shard has had told since the last time.
     pub fn most_told(&self) -> u64 {
         self.inner.borrow().most_told

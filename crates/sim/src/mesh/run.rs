@@ -20,6 +20,11 @@ use shard::{Close, Span};
 const REST_STEPS_MAX: u64 = 400_000;
 /// How long nothing moves in a rest.
 const REST: Span = Span::from_s(3);
+/// From then on a shorter rest will do: idle connections that are closed and opened in turn, and the
+/// stores' signs of life, may leave none of that length for ever.
+const TIRED: Span = Span::from_s(60);
+/// See above.
+const SHORT_REST: Span = Span::from_ms(300);
 /// Rests in the unkind world.
 const ROUNDS: u64 = 3;
 /// A connection that has been silent so long may be closed.
@@ -367,12 +372,14 @@ impl Run {
     fn rest(&mut self) -> Result<()> {
         self.is_pause = true;
         self.known.is_quiet = false;
+        let tired = self.world.now + TIRED;
         let mut until = self.world.now + REST;
         let last_step = self.world.step + REST_STEPS_MAX;
         while self.world.now < until || !self.world.is_still() {
             if !self.world.is_still() {
                 // What was done last may wait for a commit that has not left yet.
-                until = self.world.now + REST;
+                let is_tired = self.world.now > tired;
+                until = self.world.now + if is_tired { SHORT_REST } else { REST };
             }
             ensure!(self.world.step < last_step, "the world does not rest");
             if !self.step()? {
