@@ -28,6 +28,35 @@ pub enum Stage {
     Open(SessionId),
 }
 
+/// What a connection has carried since it was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages that came by it.
+    pub received: u64,
+    /// Bytes of their payloads.
+    pub received_bytes: u64,
+    /// Messages that went out by it.
+    pub sent: u64,
+    /// Bytes of their payloads.
+    pub sent_bytes: u64,
+    /// Messages for it that were dropped: it did not read, or they were too large for it.
+    pub dropped: u64,
+}
+
+impl Traffic {
+    /// A message came.
+    pub fn receive(&mut self, bytes: usize) {
+        self.received += 1;
+        self.received_bytes += bytes as u64;
+    }
+
+    /// A message went out.
+    pub fn send(&mut self, bytes: usize) {
+        self.sent += 1;
+        self.sent_bytes += bytes as u64;
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -45,8 +74,11 @@ pub struct Connection {
     pub keep_alive_s: u16,
     /// The client's Receive Maximum, at most ours for it.
     pub send_window: u16,
-    /// When CONNECT was accepted, in seconds of the Unix epoch; 0 before that.
+    /// When CONNECT was accepted, or a device's socket or stream of events began, in seconds of the
+    /// Unix epoch; 0 before that.
     pub opened_s: u32,
+    /// What it has carried.
+    pub traffic: Traffic,
     /// Bytes; the client takes no larger packet.
     pub packet_bytes_max: u32,
     /// The pending timer.
@@ -109,6 +141,7 @@ impl Connection {
             keep_alive_s: 0,
             send_window: u16::MAX,
             opened_s: 0,
+            traffic: Traffic::default(),
             packet_bytes_max: u32::MAX,
             timer: None,
             received_at: now,

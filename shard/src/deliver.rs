@@ -292,6 +292,9 @@ impl Shard {
             let is_full = effects.pending_bytes(connection) > self.config.limits.output_bytes_max;
             if is_full && !target.is_retained {
                 self.counters.dropped_slow += 1;
+                if let Some(connection) = self.connection_mut(connection) {
+                    connection.traffic.dropped += 1;
+                }
                 let step = Fate::Dropped("QoS 0, and the client's output is full");
                 self.trace(target.session, topic, qos, step);
             } else {
@@ -606,6 +609,7 @@ impl Shard {
             if has_aliases {
                 let is_short = apply_alias(connection, &mut special, room);
                 if !is_short {
+                    connection.traffic.dropped += 1;
                     self.counters.dropped_too_large += 1;
                     return Put::TooLarge;
                 }
@@ -615,6 +619,7 @@ impl Shard {
             (&self.scratch[..], layout.packet_id_at)
         };
         if packet.len() > room {
+            connection.traffic.dropped += 1;
             self.counters.dropped_too_large += 1;
             return Put::TooLarge;
         }
@@ -628,6 +633,7 @@ impl Shard {
             let at = start + at;
             out[at..at + 2].copy_from_slice(&packet_id.number().to_be_bytes());
         }
+        connection.traffic.send(view.payload.len());
         self.counters.packets_sent += 1;
         self.counters.publish_sent += 1;
         self.counters.bytes_sent += packet.len() as u64;

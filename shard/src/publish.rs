@@ -40,6 +40,7 @@ impl Shard {
             return;
         };
         let alias = publish.properties.topic_alias;
+        connection.traffic.receive(publish.payload.len());
         // The topic of an alias is taken out of the table while the message is on its way.
         let known = match resolve_alias(connection, publish.topic, alias, alias_max) {
             Ok(known) => known,

@@ -1,6 +1,6 @@
 //! The list of MQTT clients: their sessions, connected or not.
 
-use super::{Collector, Rows};
+use super::{Collector, Rows, Traffic};
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::{DeviceId, Effects, Listener, Time};
@@ -72,6 +72,8 @@ pub struct ClientConnection {
     pub output_bytes: u64,
     /// Whether we do not read what it sends, because something must catch up.
     pub is_paused: bool,
+    /// What it has carried.
+    pub traffic: Traffic,
 }
 
 impl Shard {
@@ -139,6 +141,7 @@ impl Shard {
                     keep_alive_s: connection.keep_alive_s,
                     output_bytes: effects.pending_bytes(id) as u64,
                     is_paused: connection.paused_for != 0,
+                    traffic: connection.traffic,
                 })
             }),
             expiry_s: session.expiry_s,

@@ -14,9 +14,11 @@ mod drain;
 mod explain;
 mod overview;
 mod retained;
+mod sockets;
 mod subscriptions;
 mod trace;
 
+pub use crate::connection::Traffic;
 pub use client::{ClientDetail, Removal};
 pub use clients::{ClientConnection, ClientFilter, ClientRow};
 pub use configure::Settings;
@@ -25,12 +27,13 @@ pub use explain::{GroupView, Leave, PublisherView, SubscriberView};
 pub use mqtt_v5_codec::{QoS, ReasonCode, Version};
 pub use overview::{DriverCounts, Overview};
 pub use retained::{RetainedMessage, RetainedRow};
+pub use sockets::{SocketKind, SocketRow};
 pub use subscriptions::{Place, SubscriptionFilter, SubscriptionRow};
 pub(crate) use trace::Traces;
 pub use trace::{Fate, Subject, TRACED_MAX, TRACES_MAX, Traced, Trail};
 
 use crate::shard::Shard;
-use crate::{Effect, Effects, Talkers};
+use crate::{ConnectionId, Effect, Effects, Talkers};
 use std::collections::VecDeque;
 
 /// Rows of one report.
@@ -64,6 +67,21 @@ pub enum Question {
         /// Which.
         filter: ClientFilter,
     },
+    /// Connections that hear of devices and are no MQTT clients. [`Report::Sockets`]
+    Sockets {
+        /// The slot to begin at: 0, or the `next` of the report before. Any number is allowed.
+        from: u32,
+        /// As above.
+        limit: u32,
+        /// What they speak, if that matters.
+        kind: Option<SocketKind>,
+        /// Which: by device, peer and bytes that wait.
+        filter: ClientFilter,
+    },
+    /// One of them. [`Report::Socket`]
+    Socket(ConnectionId),
+    /// Closes one of them. [`Report::Removed`]
+    RemoveSocket(ConnectionId),
     /// All about one client. [`Report::Client`]
     Client {
         /// Its client identifier.
@@ -166,6 +184,10 @@ pub enum Report {
     Overview(Box<Overview>),
     /// To [`Question::Clients`].
     Clients(Rows<ClientRow>),
+    /// To [`Question::Sockets`].
+    Sockets(Rows<SocketRow>),
+    /// To [`Question::Socket`]; `None` if it is not there any more.
+    Socket(Option<Box<SocketRow>>),
     /// To [`Question::Client`]; `None` if there is no such client here.
     Client(Option<Box<ClientDetail>>),
     /// To [`Question::Remove`].
@@ -279,6 +301,14 @@ impl Shard {
                 limit,
                 filter,
             } => Report::Clients(self.list_clients(from, limit, &filter, effects)),
+            Question::Sockets {
+                from,
+                limit,
+                kind,
+                filter,
+            } => Report::Sockets(self.list_sockets(from, limit, (kind, &filter), effects)),
+            Question::Socket(id) => Report::Socket(self.describe_socket(id, effects).map(Box::new)),
+            Question::RemoveSocket(id) => Report::Removed(self.remove_socket(id, effects)),
             Question::Client { client_id } => {
                 Report::Client(self.describe_client(&client_id, effects).map(Box::new))
             }

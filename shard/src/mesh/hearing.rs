@@ -172,6 +172,8 @@ impl Shard {
             self.counters.dropped_output_full += 1;
             let limit = Span::from_ms(self.config.limits.slow_subscriber_ms);
             let since = *identity.behind_since.get_or_insert(self.now);
+            let connection = self.connection_mut(id).expect("just seen");
+            connection.traffic.dropped += 1;
             if since + limit <= self.now {
                 self.counters.slow_subscribers_closed += 1;
                 let why = "events are not read fast enough";
@@ -194,6 +196,8 @@ impl Shard {
             Transport::Mqtt => unreachable!("told by its subscriptions"),
         }
         self.counters.bytes_sent += event.frame.len() as u64;
+        let connection = self.connection_mut(id).expect("just seen");
+        connection.traffic.send(event.frame.len());
     }
 
     /// Ends a connection of a device, wherever it is: its token or its device is no more.
@@ -238,7 +242,7 @@ impl Shard {
     }
 
     /// Closes a connection of a device with a reason that its protocol can carry.
-    fn end_connection(
+    pub(crate) fn end_connection(
         &mut self,
         id: ConnectionId,
         reason: ReasonCode,

@@ -418,7 +418,9 @@ impl Shard {
         let stream = BodyStream::begin(out, http::EVENT_STREAM, framing.minor, now_s);
         let identity = self.mesh.identities.get_mut(&id.index);
         identity.expect("just identified").stream = Some(stream);
+        let now = self.now;
         let connection = self.connection_mut(id).expect("the caller has seen it");
+        connection.opened_s = super::seconds(now);
         let exchange = connection.exchange().expect("the caller has seen it");
         exchange.at = At::Streaming(stream);
         self.look_again(id, SIGN_OF_LIFE);

@@ -61,6 +61,7 @@ impl Shard {
         };
         connection.stage = Stage::Socket;
         connection.received_at = now;
+        connection.opened_s = super::seconds(now);
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
         }
@@ -96,6 +97,7 @@ impl Shard {
         let now = self.now;
         if let Some(connection) = self.connection_mut(id) {
             connection.received_at = now;
+            connection.traffic.receive(text.len());
         }
         let wrong =
             |error: serde_json::Error| format!("expected a JSON object with an event: {error}");

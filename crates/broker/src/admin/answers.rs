@@ -118,6 +118,13 @@ impl Cursor {
         self.rest.parse().map_err(wrong)
     }
 
+    /// The number behind a mark.
+    pub fn number_behind(&self, mark: &str) -> Result<u32, Failure> {
+        let wrong = || Failure::wrong("after: not what a list has given as `next`");
+        let digits = self.rest.strip_prefix(mark).ok_or_else(wrong)?;
+        digits.parse().map_err(|_| wrong())
+    }
+
     /// The beginning of the next shard.
     pub fn advance(&mut self) {
         self.shard.0 += 1;

@@ -1,7 +1,7 @@
 //! `/v1/clients/{id}`: one client, described or closed.
 
 use super::answers::{Answer, Failure, mistaken, moment};
-use super::{State, clients, lists};
+use super::{State, clients, lists, sockets};
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Shared};
@@ -18,6 +18,9 @@ pub async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Answer {
     let Path(id) = id?;
+    if let Some(socket) = sockets::describe(&state, &id).await? {
+        return Ok(Json(socket));
+    }
     match find(&state, &id).await? {
         Some((shard, detail)) => Ok(Json(describe(shard, &detail))),
         None => Err(unknown()),
@@ -81,11 +84,15 @@ pub async fn remove(
             other => Err(mistaken(&other)),
         }
     });
+    let removal = match sockets::remove(state, id).await? {
+        Some(removal) => Some(removal),
+        None => removal.await?,
+    };
     let Some(Removal {
         was_connected,
         has_ended,
         ..
-    }) = removal.await?
+    }) = removal
     else {
         return Err(unknown());
     };

@@ -1,13 +1,16 @@
 //! `/v1/clients`: who is there.
 
 use super::answers::{Answer, Cursor, Failure, mistaken, moment};
-use super::{State, lists};
+use super::{State, lists, sockets};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shared};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shard::console::{ClientConnection, ClientFilter, ClientRow, Question, Report, Version};
+use shard::console::{
+    ClientConnection, ClientFilter, ClientRow, Question, Report, SocketKind, SocketRow, Traffic,
+    Version,
+};
 use shard::{DeviceId, Listener};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +35,6 @@ pub async fn list(
 ) -> Answer {
     let Query(wanted) = wanted?;
     let (rows, next) = clients(&state, &wanted).await?;
-    let rows: Vec<Value> = rows.iter().map(row).collect();
     Ok(Json(json!({ "clients": rows, "next": next })))
 }
 
@@ -44,28 +46,64 @@ pub async fn sessions(
     let Query(mut wanted) = wanted?;
     wanted.connected.get_or_insert(false);
     let (rows, next) = clients(&state, &wanted).await?;
-    let rows: Vec<Value> = rows.iter().map(row).collect();
     Ok(Json(json!({ "sessions": rows, "next": next })))
 }
 
-async fn clients(
-    state: &State,
-    wanted: &Wanted,
-) -> Result<(Vec<ClientRow>, Option<String>), Failure> {
+/// Before the number in a cursor that is among the sockets of a shard, which come behind its sessions.
+const AMONG_SOCKETS: &str = "s";
+
+/// MQTT clients, and the sockets of devices.
+async fn clients(state: &State, wanted: &Wanted) -> Result<(Vec<Value>, Option<String>), Failure> {
+    let kind = wanted.protocol.as_deref().and_then(socket_kind);
     let filter = filter(wanted)?;
+    let has_sessions = kind.is_none();
+    let has_sockets = filter.is_connected != Some(false) && filter.version.is_none();
     let question = |cursor: &Cursor, limit| {
-        Ok(Question::Clients {
-            from: cursor.number()?,
+        let filter = filter.clone();
+        let from = match cursor.rest.strip_prefix(AMONG_SOCKETS) {
+            Some(_) => cursor.number_behind(AMONG_SOCKETS)?,
+            None if has_sessions => {
+                let from = cursor.number()?;
+                return Ok(Question::Clients {
+                    from,
+                    limit,
+                    filter,
+                });
+            }
+            None => 0,
+        };
+        Ok(Question::Sockets {
+            from,
             limit,
-            filter: filter.clone(),
+            kind,
+            filter,
         })
     };
+    let is_named = |socket: &&SocketRow| {
+        let prefix = filter.prefix.as_deref();
+        prefix.is_none_or(|prefix| sockets::begins_with(socket, prefix))
+    };
+    let among_sockets = |next: u32| format!("{AMONG_SOCKETS}{next}");
     let page = |report| match report {
-        Report::Clients(rows) => Ok((rows.rows, rows.next.map(|next| next.to_string()))),
+        Report::Clients(found) => {
+            let next = found.next.map(|next| next.to_string());
+            let next = next.or_else(|| has_sockets.then(|| among_sockets(0)));
+            Ok((found.rows.iter().map(row).collect(), next))
+        }
+        Report::Sockets(_) if !has_sockets => Ok((Vec::new(), None)),
+        Report::Sockets(found) => {
+            let rows = found.rows.iter().filter(is_named).map(sockets::row);
+            Ok((rows.collect(), found.next.map(among_sockets)))
+        }
         other => Err(mistaken(&other)),
     };
     let after = wanted.after.as_deref();
     lists::read(state, wanted.limit, after, question, page).await
+}
+
+fn socket_kind(protocol: &str) -> Option<SocketKind> {
+    let mut kinds = [SocketKind::WebSocket, SocketKind::Events].into_iter();
+    kinds.find(|kind| sockets::protocol(*kind) == protocol)
 }
 
 fn filter(wanted: &Wanted) -> Result<ClientFilter, Failure> {
@@ -78,16 +116,20 @@ fn filter(wanted: &Wanted) -> Result<ClientFilter, Failure> {
             .map_err(|_| Failure::wrong("peer: not an IP address"))
     });
     let version = wanted.protocol.as_deref().map(|text| match text {
-        "3.1" => Ok(Version::V31),
-        "3.1.1" => Ok(Version::V311),
-        "5" => Ok(Version::V5),
-        _ => Err(Failure::wrong("protocol: 3.1, 3.1.1 or 5")),
+        "3.1" => Ok(Some(Version::V31)),
+        "3.1.1" => Ok(Some(Version::V311)),
+        "5" => Ok(Some(Version::V5)),
+        _ if socket_kind(text).is_some() => Ok(None),
+        _ => {
+            let what = "protocol: 3.1, 3.1.1, 5, websocket or events";
+            Err(Failure::wrong(what))
+        }
     });
     Ok(ClientFilter {
         prefix: wanted.prefix.as_deref().map(Into::into),
         device: device.transpose()?,
         peer: peer.transpose()?,
-        version: version.transpose()?,
+        version: version.transpose()?.flatten(),
         is_connected: wanted.connected,
         waiting_bytes_min: 0,
     })
@@ -122,6 +164,18 @@ fn connection(connection: &ClientConnection) -> Value {
         "keep_alive_s": connection.keep_alive_s,
         "output_bytes": connection.output_bytes,
         "paused": connection.is_paused,
+        "traffic": traffic(&connection.traffic),
+    })
+}
+
+/// What a connection has carried.
+pub fn traffic(traffic: &Traffic) -> Value {
+    json!({
+        "received_messages": traffic.received,
+        "received_bytes": traffic.received_bytes,
+        "sent_messages": traffic.sent,
+        "sent_bytes": traffic.sent_bytes,
+        "dropped_messages": traffic.dropped,
     })
 }
 

@@ -107,6 +107,11 @@ impl Consoles {
         (0..self.lines.len() as u16).map(ShardId)
     }
 
+    /// Whether there is such a shard.
+    pub fn has(&self, shard: ShardId) -> bool {
+        shard.index() < self.lines.len()
+    }
+
     /// Asks one shard; `reply` is called on the shard's thread, and must not make it wait.
     fn send(&self, shard: ShardId, question: Question, reply: Reply) -> Result<(), Unanswered> {
         let line = self.lines.get(shard.index()).ok_or(Unanswered::Gone)?;

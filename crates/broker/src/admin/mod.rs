@@ -23,6 +23,7 @@ mod routes;
 mod server;
 mod shards;
 mod slow;
+mod sockets;
 mod subscriptions;
 mod talkers;
 pub mod token;

@@ -133,7 +133,7 @@ pub struct ClientsArguments {
 /// What to do about clients.
 #[derive(Debug, Subcommand)]
 pub enum ClientsCommand {
-    /// List MQTT clients, connected or with a session
+    /// List MQTT clients, connected or with a session, and the sockets of devices
     List(ClientFilterArguments),
     /// Say everything about one client
     Show {
@@ -174,7 +174,7 @@ pub struct ClientFilterArguments {
     /// From this IP address
     #[arg(long, value_name = "ADDR")]
     pub peer: Option<String>,
-    /// That speak this version: 3.1, 3.1.1 or 5
+    /// That speak this: 3.1, 3.1.1 or 5 of MQTT, websocket (FreshBlu's), or events (/subscribe)
     #[arg(long, value_name = "VERSION")]
     pub protocol: Option<String>,
     /// That are connected (true), or are not (false)
