@@ -18,6 +18,7 @@ pub mod keep;
 pub mod ledger;
 pub mod link;
 pub mod mesh;
+pub mod operator;
 pub mod plan;
 pub mod process;
 pub mod records;

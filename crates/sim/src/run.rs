@@ -8,6 +8,7 @@ use crate::full::{Published, check_on_full_disk};
 use crate::history::Recording;
 use crate::ledger::MessageId;
 use crate::link::{Leave, LinkId};
+use crate::operator::Operator;
 use crate::plan::{Options, Plan};
 use crate::vandal::Vandal;
 use crate::wire::Wish;
@@ -71,6 +72,7 @@ struct Run {
     clients: Vec<Client>,
     vandals: Vec<Vandal>,
     pool: Pool,
+    operator: Operator,
     stopped: usize,
     /// It is not followed by a start.
     is_last_stop: bool,
@@ -105,6 +107,7 @@ pub fn run(seed: u64, options: &Options, recording: Recording) -> Result<Outcome
         clients,
         vandals,
         pool,
+        operator: Operator::new(seed),
         stopped: 0,
         is_last_stop: false,
     };
@@ -244,6 +247,9 @@ impl Run {
         while let Some(note) = self.world.notes.pop_front() {
             self.on_note(note)?;
         }
+        self.operator
+            .act(&mut self.world)
+            .context("while an operator looked")?;
         Ok(true)
     }
 
@@ -372,7 +378,9 @@ impl Run {
         }
         let dropped = self.world.dropped();
         self.checker.check_rest(self.world.now, dropped)?;
-        Ok(())
+        self.operator
+            .check_rest(&mut self.world, &self.clients)
+            .context("while an operator looked at rest")
     }
 
     /// All disks are full, and everybody publishes: what cannot be kept is refused, the rest goes
