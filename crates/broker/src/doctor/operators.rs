@@ -136,6 +136,9 @@ fn listening(host: &Host) -> Vec<SocketAddr> {
 /// hexadecimal digits.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
+    if !ip.len().is_multiple_of(8) {
+        return None;
+    }
     let words: Option<Vec<[u8; 4]>> = ip
         .as_bytes()
         .chunks(8)

@@ -17,7 +17,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use serde_json::Value;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{ErrorKind, IsTerminal, Write, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// How often keys and signals are looked for.
 const LOOK: Duration = Duration::from_millis(100);
+/// The exit code when the terminal is gone, as shells have it for SIGHUP.
+const HUNG_UP: i32 = 128 + SIGHUP;
 /// Slow clients that are asked for.
 const SLOW: u32 = 50;
 
@@ -146,8 +148,11 @@ fn page(figures: &Value) -> String {
 /// Draws until a key or a signal ends it.
 fn show(watched: &Receiver<Result<Value, Failure>>) -> Result<(), Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
-    // Not SIGHUP: it ends the process at once. The terminal is gone then, and crossterm would read
-    // its end for ever.
+    // SIGHUP ends the process at once, also where whoever has started us ignores it: the terminal is
+    // gone then, and crossterm would read its end for ever.
+    let always = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(SIGHUP, HUNG_UP, always)
+        .map_err(|error| Failure::Nonsense(format!("cannot watch for signals: {error}")))?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&is_over))
             .map_err(|error| Failure::Nonsense(format!("cannot watch for signals: {error}")))?;

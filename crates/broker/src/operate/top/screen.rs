@@ -51,7 +51,7 @@ fn help(view: &View) -> String {
     } = view.order();
     let direction = if is_descending { "falling" } else { "rising" };
     format!(
-        "{keys}   s, S: sort by another column   r: reverse   [{}, {direction}]",
+        "{keys}   s, S: sort   r: reverse   [{}, {direction}]",
         table.columns[column].head
     )
 }
