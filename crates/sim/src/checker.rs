@@ -3,6 +3,7 @@
 //! It joins the truth about each connection with what is known of each session: whether it must
 //! be present, when it ends, and what becomes of its will.
 
+use crate::driver::LATEST;
 use crate::ledger::{Ledger, MessageId, Moment};
 use crate::truth::{Farewell, Flights, Hello, Sent, Truth};
 use crate::world::World;
@@ -79,7 +80,7 @@ pub struct Checker {
     is_tiny: bool,
     is_durable: bool,
     limits: Limits,
-    /// How long output may wait for commits: for the one under way, and the next.
+    /// How long output may wait for commits: for the one under way, and the next, which begins late.
     hold: Span,
     connect_timeout: Span,
     /// The shards have been told to stop.
@@ -104,7 +105,7 @@ impl Checker {
                 .collect(),
             is_durable: world.plan.is_durable(),
             limits: world.plan.limits.clone(),
-            hold: Span(2 * world.plan.commit_us),
+            hold: Span(2 * world.plan.commit_us + LATEST.0),
             is_tiny: world.plan.is_tiny,
             connect_timeout: Span::from_ms(world.plan.limits.connect_timeout_ms),
             is_stopping: false,
@@ -213,6 +214,7 @@ impl Checker {
         // Its clock starts when it is accepted: before that it may have moved between shards. Where
         // CONNACK waits for a commit, it has been running.
         truth.touched_at = now.at;
+        truth.accepted_at = Some(now.at);
         if !self.is_durable {
             truth.heard_at = now.at;
         }

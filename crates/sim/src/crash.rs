@@ -175,6 +175,8 @@ impl Checker {
                 _ if session.link != Some(link) => Fate::Unclear,
                 // Its session may not be there after the crash.
                 _ if self.ledger.is_late && session.is_unclear => Fate::Unclear,
+                // Nor may it have been durable that it was lodged.
+                _ if self.ledger.is_late && truth.accepted_at >= Some(crash.sure) => Fate::Unclear,
                 _ => Fate::Pending(crash.alive + wait, crash.at + wait),
             };
             // Published, and again after another crash.

@@ -16,10 +16,15 @@ use shard::console::{Question, Report};
 use shard::limits::{REPLY_LANE, REQUESTS_MAX};
 use shard::{
     Anonymous, Change, Close, Config, ConnectionId, Effect, Effects, Event, Frame, Handoff, Lane,
-    Shard, ShardId, Time,
+    Shard, ShardId, Span, Time,
 };
 use std::collections::VecDeque;
 
+/// How late a tick may be, and how much later one in a while.
+const LATE_US: u64 = 2_000;
+const VERY_LATE_US: u64 = 100_000;
+/// The most that a tick is late, and with it what a shard does at a deadline, such as a commit.
+pub const LATEST: Span = Span(LATE_US + VERY_LATE_US);
 /// Ticks of one shard at one instant before it counts as spinning.
 const TICKS_MAX: u32 = 2_000;
 /// What may wait for a connection beyond its limit: acknowledgements, which are owed, and the last
@@ -446,11 +451,14 @@ impl World {
             return;
         }
         station.tick_at = Some(deadline);
-        let mut late_us = self.chance.delay(2_000);
+        let mut late_us = self.chance.delay(LATE_US);
         if self.is_calm {
             late_us = 0;
+        } else if deadline <= now {
+            // It has more to do: its driver comes round without sleeping.
+            late_us = self.chance.delay(50);
         } else if self.chance.one_in(50) {
-            late_us += 100_000;
+            late_us += VERY_LATE_US;
         }
         let delay_us = deadline.since(self.now).0 + late_us;
         self.schedule(delay_us, What::Tick(shard));

@@ -103,6 +103,8 @@ pub struct Truth {
     pub session: u64,
     /// The shard knows it no longer.
     pub gone_at: Option<Time>,
+    /// When its CONNECT was accepted, at the latest.
+    pub accepted_at: Option<Time>,
     /// When a whole packet last reached a shard.
     pub heard_at: Time,
     /// When bytes last reached a shard: half a packet is a sign of life, too.
@@ -151,6 +153,7 @@ impl Truth {
             session: 0,
             gone_at: None,
             heard_at: hello.sent.at,
+            accepted_at: None,
             touched_at: hello.sent.at,
             keep_alive_s: hello.keep_alive_s,
             expiry_s: hello.expiry_s,

@@ -36,6 +36,7 @@ pub fn config(seed: u64) -> MeshConfig {
         secret_seed,
         rate_limit: u32::MAX,
         registrations_max: u32::MAX,
+        failed_logins_max: 0,
         ..MeshConfig::default()
     }
 }
