@@ -10,6 +10,7 @@ use anyhow::Context;
 use fields::Fields;
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
+use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
@@ -52,7 +53,9 @@ pub fn start(config: &Config, has_traces: bool) -> anyhow::Result<()> {
         }
     };
     // Spans are for traces: lines say what they say without them.
-    let filter = filter.and(filter_fn(|metadata| !telemetry::is_control(metadata)));
+    // Without a hint of its own it would have all lines made that the filter does not want.
+    let no_spans = filter_fn(|metadata| !telemetry::is_control(metadata));
+    let filter = filter.and(no_spans.with_max_level_hint(LevelFilter::TRACE));
     let lines = lines.with_filter(filter);
     let (traces, trouble) = match has_traces {
         true => {

@@ -5,6 +5,10 @@ use serde_json::Value;
 /// The most forwarders of one event that are used; FreshBlu's limit.
 pub const FORWARDERS_MAX: usize = 10;
 
+/// The most headers of a webhook that are used, and how long they are together.
+pub const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 16_384;
+
 /// One entry of `meshblu.forwarders.<event>`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Forwarder {
@@ -81,8 +85,14 @@ fn method(given: Option<&str>) -> &'static str {
 
 fn headers(given: Option<&Value>) -> Vec<(String, String)> {
     let members = given.and_then(Value::as_object).into_iter().flatten();
+    let mut bytes = 0;
     members
         .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .take(HEADERS_MAX)
+        .take_while(|(name, value)| {
+            bytes += name.len() + value.len();
+            bytes <= HEADER_BYTES_MAX
+        })
         .collect()
 }
 
@@ -118,6 +128,18 @@ mod tests {
         let old = json!({"received": [{"type": "meshblu"}]});
         assert_eq!(of_event(&old, "received"), [Forwarder::Meshblu]);
         assert_eq!(of_event(&json!("no"), "received"), []);
+    }
+
+    #[test]
+    fn headers_are_bounded_in_number_and_length() {
+        let many = |count: usize, value: &str| -> Value {
+            let names = (0..count).map(|number| (format!("x{number}"), Value::from(value)));
+            names.collect()
+        };
+        assert_eq!(headers(Some(&many(30_000, ""))).len(), HEADERS_MAX);
+        let long = "v".repeat(HEADER_BYTES_MAX / 2);
+        assert_eq!(headers(Some(&many(3, &long))).len(), 1);
+        assert_eq!(headers(Some(&many(3, "v"))).len(), 3);
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub(crate) struct Mesh {
     registrations: Networks,
     /// Logins that failed, by where they came from.
     failed_logins: Networks,
+    /// Logins that were wrong at first sight, which cost next to nothing.
+    wrong_logins: Networks,
 }
 
 /// Slow work of a helper thread, and who waits for it.
@@ -169,6 +171,7 @@ impl Mesh {
             claiming: None,
             registrations: Networks::new(seed, NETWORKS_MAX),
             failed_logins: Networks::new(seed, NETWORKS_MAX),
+            wrong_logins: Networks::new(seed, NETWORKS_MAX),
         }
     }
 

@@ -62,9 +62,11 @@ impl Room {
     fn has_place(&self, sender: DeviceId, more: u32) -> bool {
         match self.by_sender.get(&sender) {
             None => self.bytes < EXCESS * BYTES_MAX,
-            Some(share) if share.messages < more => self.bytes < EXCESS * BYTES_MAX,
+            Some(share) if more > 0 => {
+                share.messages < MESSAGES_OF_ONE + more && self.bytes < EXCESS * BYTES_MAX
+            }
             Some(share) => {
-                share.messages < MESSAGES_OF_ONE + more
+                share.messages < MESSAGES_OF_ONE
                     && share.bytes < BYTES_OF_ONE
                     && self.bytes < BYTES_MAX
             }
@@ -147,6 +149,7 @@ mod tests {
         };
         hold(&mut room, 0);
         assert!(!room.has_place_for(device(0)));
+        assert!(room.has_place_for_event_of(device(0)));
         for number in 1..32 {
             assert!(room.has_place_for(device(number)), "{number}");
             hold(&mut room, number);

@@ -105,7 +105,9 @@ impl Shard {
     fn fail_login(&mut self, peer: Option<IpAddr>) -> Told {
         if let (Some(allowance), Some(peer)) = (self.failures_allowed(), peer) {
             let now_s = seconds(self.now);
-            let spent = self.mesh.failed_logins.spend(peer, now_s, allowance);
+            // Not of what pays for slow hashes: who asks for devices that are not there must not
+            // lock out those behind the same address.
+            let spent = self.mesh.wrong_logins.spend(peer, now_s, allowance);
             if let Err(retry_after_s) = spent {
                 return self.refuse_login(Refusal::RateLimited { retry_after_s });
             }

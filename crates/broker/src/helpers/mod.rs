@@ -271,6 +271,13 @@ struct ShardHelpers {
     wake: Wake,
 }
 
+/// What a webhook keeps in memory while it waits.
+fn bytes_of(webhook: &Webhook) -> usize {
+    let headers = webhook.headers.iter();
+    let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+    webhook.url.len() + headers + webhook.body.len()
+}
+
 impl Helpers for ShardHelpers {
     fn submit(&mut self, compute: Compute) {
         let reply = Reply {
@@ -290,7 +297,7 @@ impl Helpers for ShardHelpers {
                 only_known,
                 reply,
             })),
-            Task::Call(webhook) => match Bytes::take(&self.pool.call_bytes, webhook.body.len()) {
+            Task::Call(webhook) => match Bytes::take(&self.pool.call_bytes, bytes_of(&webhook)) {
                 None => false,
                 Some(bytes) => is_taken(self.pool.calls.try_send(Call {
                     webhook,
