@@ -126,6 +126,7 @@ fn start(loaded: Loaded, sources: Sources, activation: Activation) -> anyhow::Re
         consoles: consoles_to_tell,
         helpers: Arc::clone(&helpers),
         rules,
+        is_unsure: false,
     };
     reloader.start(to_reload, &spare_to_reload)?;
     let watchdog = Watchdog::start(server.pulse()).context("no thread for the watchdog")?;

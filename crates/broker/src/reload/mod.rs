@@ -130,6 +130,8 @@ pub struct Reloader {
     pub helpers: Arc<Pool>,
     /// What counts for them now.
     pub rules: Rules,
+    /// Some shards may have the settings of a reload that failed.
+    pub is_unsure: bool,
 }
 
 impl Reloader {
@@ -163,15 +165,18 @@ impl Reloader {
         let (admin, opened) = self.open(&merged.loaded, &plan).map_err(Refusal::Failed)?;
         // The same file may hold another key.
         let is_key_new = rules.signer != self.rules.signer;
-        if (!merged.changed.is_empty() || is_key_new)
+        let must_tell = !merged.changed.is_empty() || is_key_new || self.is_unsure;
+        if must_tell
             && let Err(unanswered) = self.tell_shards(&merged.loaded, rules.signer.as_deref())
         {
+            self.is_unsure = true;
             self.admin.give_up(admin);
             let lost = self.listeners.give_up(opened);
             let text =
                 format!("{unanswered}: shards may differ in their settings; try again{lost}");
             return Err(Refusal::Failed(text));
         }
+        self.is_unsure = false;
         self.admin.settle(admin);
         self.listeners.settle(plan, opened);
         let (old, new) = (&self.loaded.config, &merged.loaded.config);
