@@ -502,6 +502,17 @@ impl Shard {
         effects: &mut Effects,
     ) {
         self.log_websocket_close(id, code, why, effects);
+        self.end_websocket(id, code, why, effects);
+    }
+
+    /// The same for whoever has said in the log why.
+    pub(crate) fn end_websocket(
+        &mut self,
+        id: ConnectionId,
+        code: u16,
+        why: &str,
+        effects: &mut Effects,
+    ) {
         http::write_close(effects.outbox(id), code, why);
         self.close(id, Close::Flush, true, effects);
     }

@@ -361,7 +361,8 @@ impl Shard {
         if to == self.connections.len() {
             self.durable.hurry(self.now);
             self.commit(effects);
-            if self.durable.is_idle() && self.mesh.tellings.is_idle() {
+            // What is under way has its share of the room until other shards have it, too.
+            if self.durable.is_idle() && self.mesh.tellings.is_idle() && self.mesh.room.is_idle() {
                 self.has_stopped = true;
                 effects.push(Effect::Stopped);
             }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use storage::{DataDirectory, NewDirectory, StoreOptions};
 use support::kept::{retained, serve};
 use support::notify::Manager;
-use support::{Broker, meshring};
+use support::{Broker, SERVE, meshring};
 use tempfile::TempDir;
 
 /// So many retained messages take some seconds, also on a quick machine.
@@ -64,14 +64,7 @@ fn records(line: &str) -> Option<usize> {
 fn stopped_while_recovering(data: &TempDir, manager: &Manager) -> (Option<i32>, String, String) {
     let mut command = meshring();
     manager.manage(&mut command, None);
-    command.args([
-        "serve",
-        "--dev",
-        "--mqtt",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-    ]);
+    command.args(SERVE);
     command.args(["--shards", "1", "--data"]).arg(data.path());
     let mut child = command
         .stdout(Stdio::piped())

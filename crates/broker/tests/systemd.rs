@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use support::notify::Manager;
 use support::raw::Raw;
-use support::{Broker, meshring};
+use support::{Broker, meshring, run};
 use tempfile::TempDir;
 
 /// Short, so that the test need not wait; a shard turns within a millisecond of being asked.
@@ -85,7 +85,7 @@ struct Activated {
     child: Child,
     /// What it says was bound.
     bound: Vec<String>,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Drop for Activated {
@@ -113,13 +113,16 @@ fn activated(names: &str) -> Command {
 }
 
 fn activate(names: &str, sockets: [&TcpListener; 2], driver: &str) -> Activated {
+    activate_with(names, sockets, &["--driver", driver])
+}
+
+fn activate_with(names: &str, sockets: [&TcpListener; 2], flags: &[&str]) -> Activated {
     let data = TempDir::new().unwrap();
     let [first, second] = sockets.map(|socket| OwnedFd::from(socket.try_clone().unwrap()));
     let mut child = activated(names)
-        .args([
-            "serve", "--dev", "--shards", "2", "--driver", driver, "--data",
-        ])
+        .args(["serve", "--dev", "--shards", "2", "--data"])
         .arg(data.path())
+        .args(flags)
         .stdin(first)
         .stdout(second)
         .stderr(Stdio::piped())
@@ -136,11 +139,7 @@ fn activate(names: &str, sockets: [&TcpListener; 2], driver: &str) -> Activated 
             _ => log.push_str(&line),
         }
     }
-    Activated {
-        child,
-        bound,
-        _data: data,
-    }
+    Activated { child, bound, data }
 }
 
 fn opened() -> (TcpListener, SocketAddr) {
@@ -191,6 +190,35 @@ fn sockets_that_were_opened_for_it_are_served() {
         early.join().unwrap();
         drop(broker);
     }
+}
+
+#[test]
+fn a_reload_knows_what_passed_sockets_cover() {
+    let everywhere = || TcpListener::bind("0.0.0.0:0").unwrap();
+    let (mqtt, http) = (everywhere(), everywhere());
+    let ports = [&mqtt, &http].map(|socket| socket.local_addr().unwrap().port());
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("meshring.toml");
+    let configure = |receive_maximum: u16| {
+        let [mqtt, http] = ports;
+        let words = format!(
+            "[mqtt]\nlisten = [\"127.0.0.1:{mqtt}\"]\nreceive_maximum = {receive_maximum}\n\
+             [http]\nlisten = [\"127.0.0.1:{http}\"]\n"
+        );
+        std::fs::write(&file, words).unwrap();
+    };
+    configure(100);
+    let flags = ["--config", file.to_str().unwrap()];
+    let broker = activate_with("mqtt:http", [&mqtt, &http], &flags);
+    configure(101);
+    let data = broker.data.path().to_str().unwrap();
+    let (code, stdout, stderr) = run(&["reload", "--data", data]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("receive_maximum"), "{stdout}");
+    drop(Raw::connected(
+        ([127, 0, 0, 1], ports[0]).into(),
+        "after it",
+    ));
 }
 
 /// The exit code and the log of a broker that is passed a file and a socket.

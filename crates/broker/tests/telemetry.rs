@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::raw::{Raw, publish_packet, subscribe_packet};
-use support::{Broker, meshring};
+use support::{Broker, SERVE, meshring};
 use tempfile::TempDir;
 
 /// A program that sends traces soon.
@@ -307,18 +307,7 @@ fn addresses_that_make_no_sense_stop_the_start() {
         "grpc://a",
     ] {
         let mut command = traced(url);
-        let output = command
-            .args([
-                "serve",
-                "--dev",
-                "--mqtt",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-            ])
-            .stdout(Stdio::null())
-            .output()
-            .unwrap();
+        let output = command.args(SERVE).stdout(Stdio::null()).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains("expected an address such as"), "{text}");

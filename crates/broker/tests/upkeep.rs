@@ -235,6 +235,18 @@ fn the_directory_is_the_one_of_the_configuration() {
     let socket = data.join("admin.sock").display().to_string();
     assert!(code == 3 && stderr.contains(&socket), "{stderr}");
     assert!(stderr.contains("general.data in "), "{stderr}");
+    // Of a file that cannot be understood nothing is guessed.
+    let broken = root.path().join("broken.toml");
+    std::fs::write(&broken, format!("[general\ndata = {data:?}\n")).unwrap();
+    for command in ["check", "repair", "restore", "backup"] {
+        let mut arguments = vec![command, "--config", text(&broken)];
+        arguments.extend(
+            ["restore", "backup"]
+                .contains(&command)
+                .then_some(text(&backup)),
+        );
+        fails(&arguments, 1, &["broken.toml:1", "--data"]);
+    }
     // A flag is stronger; a file that was named must be there.
     let elsewhere = root.path().join("elsewhere");
     fails(

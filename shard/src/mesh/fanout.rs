@@ -23,14 +23,14 @@ const BYTES_PER_DEVICE: usize = 1_024;
 type ByShard = BTreeMap<ShardId, Vec<DeviceId>>;
 
 impl Shard {
-    /// Sends a device's message on its way. Returns a shard that the sender had better wait for.
+    /// Sends a device's message on its way.
     pub(crate) fn emit_message(
         &mut self,
         from: DeviceId,
         outgoing: &Outgoing,
         ticket: &mut Ticket,
         effects: &mut Effects,
-    ) -> Option<ShardId> {
+    ) {
         self.counters.mesh_messages += 1;
         let emission = Arc::new(Emission::new(from, outgoing, 0));
         for to in self.shards_of(&emission) {
@@ -39,9 +39,6 @@ impl Shard {
                 false => self.emit_there(to, &emission, ticket, effects),
             }
         }
-        // Those who subscribed live anywhere.
-        let mut others = (0..self.config.shards).map(ShardId);
-        others.find(|to| self.lanes.is_congested(*to, effects))
     }
 
     /// Sends a message on its way that a device has sent to itself by its own wish, so often.

@@ -255,8 +255,10 @@ impl Shard {
         if connection.session().is_some() {
             return self.disconnect(id, reason, why, effects);
         }
-        if connection.is_websocket() {
-            return self.close_websocket(id, 1008, why, effects);
+        let is_websocket = connection.is_websocket();
+        self.log_close(id, reason, why, effects);
+        if is_websocket {
+            return self.end_websocket(id, 1008, why, effects);
         }
         self.close(id, Close::Flush, false, effects);
     }

@@ -311,6 +311,9 @@ impl Shard {
         effects: &mut Effects,
     ) -> Option<ShardId> {
         ticket.matched = true;
-        self.emit_message(device, outgoing, ticket, effects)
+        self.emit_message(device, outgoing, ticket, effects);
+        // Those who subscribed live anywhere.
+        let mut shards = (0..self.config.shards).map(ShardId);
+        shards.find(|to| self.lanes.is_congested(*to, effects))
     }
 }

@@ -73,6 +73,11 @@ impl Room {
         }
     }
 
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// A message of so many bytes is under way until its entry has been answered.
     pub fn hold(&mut self, pending: u32, sender: DeviceId, bytes: usize) {
         let bytes = bytes + OVERHEAD;

@@ -133,12 +133,19 @@ impl Shard {
     }
 
     /// Whether slow hashes of a device may be compared now: one device takes not all there is room
-    /// for, whoever tries.
+    /// for, whoever tries. What is only looked up takes no place: else those whose logins are refused
+    /// would shut out the device itself.
     fn may_compare(&self, device: DeviceId) -> bool {
-        let of_this = self.mesh.computing.iter().filter(
-            |(_, waiting)| matches!(waiting, Computing::Verify { device: of, .. } if *of == device),
-        );
-        self.mesh.computing.len() < self.config.limits.computes_max
+        let is_of_this = |waiting: &Computing| match waiting {
+            Computing::Verify {
+                device: of, login, ..
+            } => *of == device && !matches!(login, Login::OnlyKnown(_)),
+            Computing::Revoke { device: of, .. } => *of == device,
+            Computing::Call { .. } => false,
+        };
+        let computing = &self.mesh.computing;
+        let of_this = computing.iter().filter(|(_, waiting)| is_of_this(waiting));
+        computing.len() < self.config.limits.computes_max
             && of_this.count() < COMPARISONS_OF_ONE_DEVICE
     }
 
@@ -231,7 +238,7 @@ impl Shard {
     ) {
         let told = match self.try_revoke(device, actor, &secret, effects) {
             Ok(Ok(count)) => Told::Revoked { count },
-            Ok(Err(slow)) if self.mesh.computing.len() < self.config.limits.computes_max => {
+            Ok(Err(slow)) if self.may_compare(device) => {
                 let (tokens, hashes) = slow.into_iter().unzip();
                 let waiting = Computing::Revoke {
                     asker,
@@ -245,7 +252,7 @@ impl Shard {
                 };
                 return self.compute(waiting, task, effects);
             }
-            Ok(Err(_)) => Told::Refused(Refusal::Busy),
+            Ok(Err(_)) => self.busy_with_logins(),
             Err(refusal) => Told::Refused(refusal),
         };
         self.tell_asker(asker, told, self.durable.gate(), effects);

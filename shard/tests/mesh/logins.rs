@@ -140,6 +140,78 @@ fn what_is_under_way_counts_before_it_has_failed() {
 }
 
 #[test]
+fn who_revokes_takes_no_more_places_than_who_logs_in() {
+    with_imported(|w, mesh, old| {
+        let anybody = mesh.register(json!({}));
+        w.hold_computes(true);
+        let path = format!("/devices/{}/tokens/wrong", old[0].uuid);
+        let request = Request {
+            method: "DELETE",
+            path: &path,
+            by: Some(&anybody),
+            acting_as: None,
+            body: None,
+        };
+        let revoking: Vec<Client> = (0..9)
+            .map(|n| {
+                let client = w.client(V5, &format!("{n}"));
+                client.open_http();
+                client.send_raw(&request.bytes());
+                client
+            })
+            .collect();
+        let answered = |client: &Client| take_answer(&mut client.take_raw(), false);
+        assert!(
+            revoking[..8]
+                .iter()
+                .all(|client| answered(client).is_none())
+        );
+        assert_eq!(answered(&revoking[8]).unwrap().status, 503);
+        w.hold_computes(false);
+        assert_eq!(mesh.ask_unknown("GET", "/status", None).status, 200);
+        assert!(
+            revoking[..8]
+                .iter()
+                .all(|client| answered(client).is_some())
+        );
+        assert_eq!(mesh.ask(&old[0], "GET", "/whoami", None).status, 200);
+    });
+}
+
+#[test]
+fn who_is_refused_takes_no_place_of_the_device() {
+    with_imported(|w, mesh, old| {
+        fail(mesh, &old[1]);
+        w.hold_computes(true);
+        let (wrong, path) = (with_token(&old[0], "wrong"), "/whoami");
+        let ask = |device: &Device| {
+            let client = w.client(V5, "one of many");
+            client.open_http();
+            let (by, acting_as, body) = (Some(device), None, None);
+            let method = "GET";
+            let request = Request {
+                method,
+                path,
+                by,
+                acting_as,
+                body,
+            };
+            client.send_raw(&request.bytes());
+            client
+        };
+        // All of them are looked up alone, and the ninth is no other than the first.
+        let asking: Vec<Client> = (0..9).map(|_| ask(&wrong)).collect();
+        let answered = |client: &Client| take_answer(&mut client.take_raw(), false);
+        assert!(asking.iter().all(|client| answered(client).is_none()));
+        w.hold_computes(false);
+        assert_eq!(mesh.ask_unknown("GET", "/status", None).status, 200);
+        for client in &asking {
+            assert_eq!(answered(client).unwrap().status, 429);
+        }
+    });
+}
+
+#[test]
 fn without_a_limit_as_many_may_fail_as_like() {
     let w = World::with(2, |config| config.mesh.failed_logins_max = 0);
     let mesh = Mesh::new(&w);

@@ -5,6 +5,7 @@
 
 use super::server::{self, Order, Socket};
 use crate::config::do_overlap;
+use crate::supervise::activation::covers;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -143,7 +144,17 @@ impl Listeners {
     pub fn begin(&mut self, wanted: &[Place]) -> Result<Change, String> {
         let mut left: Vec<Known> = self.known.clone();
         let mut new: Vec<&Place> = Vec::new();
+        let passed: Vec<SocketAddr> = left
+            .iter()
+            .filter_map(|known| known.bound.filter(|_| known.stays))
+            .collect();
         for place in wanted {
+            // As at the start, a socket that was passed stands for what it covers.
+            if let Place::Address(address) = place
+                && passed.iter().any(|passed| covers(*passed, *address))
+            {
+                continue;
+            }
             match left.iter().position(|known| known.place == *place) {
                 Some(at) => drop(left.remove(at)),
                 None => new.push(place),

@@ -108,7 +108,8 @@ impl Sources {
     }
 
     /// What can be made of everything, whatever is wrong: for commands that only have to find the
-    /// broker. Errs if a file that was named cannot be read.
+    /// broker. The warnings say why the file says nothing, if it is that. Errs if a file that was
+    /// named cannot be read.
     pub fn glance(&self) -> Result<Loaded, String> {
         let file = self.file_to_read();
         let named = file.as_deref().filter(|file| *file != Path::new(FILE));
@@ -117,11 +118,16 @@ impl Sources {
             opened.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         }
         let read = file.as_deref().map(file::read).unwrap_or_default();
+        // Nothing of it could be understood.
+        let warnings = match read.entries.is_empty() {
+            true => read.problems.clone(),
+            false => Vec::new(),
+        };
         let layers = self.layers(read);
         Ok(Loaded {
             config: layers.config,
             origins: layers.origins,
-            warnings: Vec::new(),
+            warnings,
             file,
         })
     }

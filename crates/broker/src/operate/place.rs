@@ -3,6 +3,7 @@
 
 use crate::config::{Environment, Loaded, Sources};
 use crate::control::short_path;
+use anyhow::bail;
 use clap::Args;
 use std::ffi::OsStr;
 use std::fmt;
@@ -26,12 +27,16 @@ pub struct DataArguments {
 
 impl DataArguments {
     /// The directory; says on stderr which it is, unless it was named. Errs if the configuration that
-    /// was named cannot be read.
+    /// was named, or that there is, cannot be read.
     pub fn directory(&self) -> anyhow::Result<PathBuf> {
         if let Some(data) = &self.data {
             return Ok(data.clone());
         }
         let loaded = glance(self.config.as_deref(), false).map_err(anyhow::Error::msg)?;
+        if let Some(problem) = loaded.warnings.first() {
+            // Where else it may be is no guess to write by.
+            bail!("{problem}; mend the file, or name the directory by --data");
+        }
         let data = loaded.config.general.data.clone();
         let blame = loaded.blame("general.data");
         eprintln!("data directory: {} ({blame})", data.display());

@@ -4,6 +4,7 @@
 //! stays. A socket that a service manager has passed is its to close: it always stays.
 
 use crate::config::{Loaded, do_overlap};
+use crate::supervise::activation::covers;
 use net::{Door, Doors, StartError};
 use shard::Listener;
 use std::io::ErrorKind;
@@ -86,6 +87,13 @@ impl Listeners {
             let is_passed =
                 |known: &Known| known.is_passed && name_of(known.door.kind) == name_of(*kind);
             !(loaded.is_default(path) && self.known.iter().any(is_passed))
+        });
+        // As at the start, it stands for what it covers, too.
+        let passed = self.known.iter().filter(|known| known.is_passed);
+        let passed: Vec<SocketAddr> = passed.map(|known| known.door.address).collect();
+        wanted.retain(|(_, address)| {
+            let is_covered = passed.iter().any(|passed| covers(*passed, *address));
+            !is_covered || passed.contains(address)
         });
         compare(&self.known, &wanted)
     }

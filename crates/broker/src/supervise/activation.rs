@@ -182,6 +182,12 @@ fn kind_of(name: &str, address: SocketAddr, wanted: &Wanted) -> anyhow::Result<K
         })
 }
 
+/// Whether a socket that was passed takes the place of an address of the configuration.
+pub fn covers(passed: SocketAddr, address: SocketAddr) -> bool {
+    let is_everywhere = passed.ip().is_unspecified();
+    passed.port() == address.port() && (is_everywhere || passed.ip() == address.ip())
+}
+
 /// The addresses that no socket has taken the place of.
 fn left(
     kind: Kind,
@@ -192,12 +198,7 @@ fn left(
     if is_default && taken.iter().any(|&(of, _)| of == kind) {
         return Vec::new();
     }
-    let is_taken = |address: &SocketAddr| {
-        taken.iter().any(|(_, passed)| {
-            let is_everywhere = passed.ip().is_unspecified();
-            passed.port() == address.port() && (is_everywhere || passed.ip() == address.ip())
-        })
-    };
+    let is_taken = |address: &SocketAddr| taken.iter().any(|(_, passed)| covers(*passed, *address));
     let is_left = |address: &SocketAddr| !is_taken(address);
     wanted.into_iter().filter(is_left).collect()
 }

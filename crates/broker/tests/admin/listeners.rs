@@ -1,7 +1,7 @@
 //! Who may ask, and what becomes of nonsense.
 
 use crate::api::{Target, call_at, mode, raw};
-use crate::support::{Broker, PATIENCE, run};
+use crate::support::{Broker, PATIENCE, SERVE, run};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -102,15 +102,7 @@ fn a_token_of_ones_own_is_used() {
 fn a_start_that_cannot_listen_says_why() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap().to_string();
-    let serve = [
-        "serve",
-        "--dev",
-        "--mqtt",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-    ];
-    let serve = [&serve[..], &["--durability", "memory", "--admin"]].concat();
+    let serve = [&SERVE[..], &["--durability", "memory", "--admin"]].concat();
     let check = |flags: &[&str], code: i32, words: &[&str]| {
         let (got, _, stderr) = run(&[&serve[..], flags].concat());
         assert_eq!(got, code, "{stderr}");
@@ -210,15 +202,7 @@ fn a_broker_that_keeps_nothing_has_a_socket_where_one_is_named() {
     let (code, _, stderr) = run(&["shards", "--config", file.to_str().unwrap()]);
     assert_eq!(code, 0, "{stderr}");
     // Nobody takes it from a broker that runs.
-    let serve = [
-        "serve",
-        "--dev",
-        "--mqtt",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-    ];
-    let (code, _, stderr) = run(&[&serve[..], &flags].concat());
+    let (code, _, stderr) = run(&[&SERVE[..], &flags].concat());
     assert!(code == 1 && stderr.contains("admin.socket"), "{stderr}");
     let other = folder.path().join("file");
     std::fs::write(&other, "precious").unwrap();
@@ -228,7 +212,7 @@ fn a_broker_that_keeps_nothing_has_a_socket_where_one_is_named() {
         "--admin-socket",
         other.to_str().unwrap(),
     ];
-    let (code, _, stderr) = run(&[&serve[..], &named].concat());
+    let (code, _, stderr) = run(&[&SERVE[..], &named].concat());
     assert!(code == 1 && stderr.contains("no socket"), "{stderr}");
     assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
     broker.signal("TERM");

@@ -2,8 +2,7 @@
 //! nobody else.
 
 use crate::Folder;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::PrivateKeyDer;
+use crate::support::tls;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -38,22 +37,12 @@ impl Connections {
 
 impl Server {
     fn start(script: fn(Connections)) -> Server {
-        let names = vec!["localhost".to_owned()];
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
+        let (config, pem) = tls::server("localhost");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let folder = Folder::new(&format!("https://localhost:{port}"));
         let certificate = folder.path().join("certificate.pem");
-        std::fs::write(&certificate, cert.pem()).unwrap();
-        let config = Arc::new(config);
+        std::fs::write(&certificate, pem).unwrap();
         let connections = Connections { listener, config };
         Server {
             folder,

@@ -7,6 +7,7 @@ pub mod configured;
 pub mod kept;
 pub mod notify;
 pub mod raw;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -17,6 +18,16 @@ use tempfile::TempDir;
 
 /// How long to wait for what must come; far above what it takes, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts a broker on free ports of loopback.
+pub const SERVE: [&str; 6] = [
+    "serve",
+    "--dev",
+    "--mqtt",
+    "127.0.0.1:0",
+    "--http",
+    "127.0.0.1:0",
+];
 
 /// The program as it was built for this test, with nothing inherited that could change its logs.
 pub fn meshring() -> Command {
@@ -62,14 +73,7 @@ impl Broker {
 
     /// The same, by a command that runs the program with the arguments that are added to it.
     pub fn start_as(mut command: Command, flags: &[&str]) -> Broker {
-        command.args([
-            "serve",
-            "--dev",
-            "--mqtt",
-            "127.0.0.1:0",
-            "--http",
-            "127.0.0.1:0",
-        ]);
+        command.args(SERVE);
         let data = (!flags.contains(&"--data")).then(|| TempDir::new().unwrap());
         if let Some(data) = &data {
             command.arg("--data").arg(data.path());

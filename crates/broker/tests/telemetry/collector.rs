@@ -1,14 +1,12 @@
 //! A collector: takes `POST /v1/traces`, decodes the protobuf of OTLP, and keeps what has come.
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, tls};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -106,23 +104,13 @@ impl Collector {
 
     /// The same with TLS, and the certificate as a file would have it.
     pub fn start_with_tls() -> (Collector, String) {
-        let names = vec!["127.0.0.1".to_owned()];
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let config = Arc::new(config);
+        let (config, certificate) = tls::server("127.0.0.1");
         let collector = Collector::start_as(move |stream, shared| {
             let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = BufReader::new(StreamOwned::new(tls, stream));
             while serve(&mut stream, shared) {}
         });
-        (collector, cert.pem())
+        (collector, certificate)
     }
 
     fn start_as(talk: impl Fn(TcpStream, &Shared) + Send + Sync + 'static) -> Collector {
