@@ -61,18 +61,40 @@ pub struct Malformed(pub &'static str);
 /// # Errors
 /// When the lengths inside contradict each other.
 pub fn take(version: Version, bytes: &[u8]) -> Result<Option<(Packet<'_>, usize)>, Malformed> {
-    if bytes.len() < 2 {
-        return Ok(None);
-    }
-    let Some((remaining, header)) = remaining_length(&bytes[1..])? else {
+    let Some(frame) = frame(bytes)? else {
         return Ok(None);
     };
-    let total = 1 + header + remaining;
-    if bytes.len() < total {
+    let packet = decode(version, frame.first, frame.body)?;
+    Ok(Some((packet, frame.total)))
+}
+
+/// A packet as it lies in a stream.
+pub(crate) struct Frame<'a> {
+    /// Its kind and flags.
+    pub first: u8,
+    /// What stands behind its length.
+    pub body: &'a [u8],
+    /// How many bytes it takes as a whole.
+    pub total: usize,
+}
+
+/// The packet at the front of `bytes`; `None` while it is incomplete.
+pub(crate) fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
+    let Some((&first, rest)) = bytes.split_first() else {
+        return Ok(None);
+    };
+    if rest.is_empty() {
         return Ok(None);
     }
-    let packet = decode(version, bytes[0], &bytes[1 + header..total])?;
-    Ok(Some((packet, total)))
+    let Some((remaining, header)) = remaining_length(rest)? else {
+        return Ok(None);
+    };
+    let body = rest.get(header..header + remaining);
+    Ok(body.map(|body| Frame {
+        first,
+        body,
+        total: 1 + header + remaining,
+    }))
 }
 
 /// A variable byte integer: its value and how many bytes it took.

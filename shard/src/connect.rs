@@ -70,29 +70,16 @@ impl Shard {
             Claim::Nothing => None,
             Claim::Verified(device) => Some(device),
         };
-        if let Some(will) = &connect.will
-            && self.right_to_publish(id, will.topic) != Right::Ordinary
-        {
-            // What devices are told comes from the Meshblu API alone, and not when they vanish.
-            let detail = "the will's topic is a device's";
-            self.refuse(
-                id,
-                Some(connect),
-                ReasonCode::NotAuthorized,
-                detail,
-                effects,
-            );
-            return Admission::Here;
-        }
-        if !self.may_have(client_id, device) {
-            let detail = "this client identifier is another device's";
-            self.refuse(
-                id,
-                Some(connect),
-                ReasonCode::NotAuthorized,
-                detail,
-                effects,
-            );
+        // What devices are told comes from the Meshblu API alone, and not when they vanish.
+        let has_right = |topic| self.right_to_publish(id, topic) == Right::Ordinary;
+        let detail = match &connect.will {
+            Some(will) if !has_right(will.topic) => Some("the will's topic is a device's"),
+            _ if self.may_have(client_id, device) => None,
+            _ => Some("this client identifier is another device's"),
+        };
+        if let Some(detail) = detail {
+            let reason = ReasonCode::NotAuthorized;
+            self.refuse(id, Some(connect), reason, detail, effects);
             return Admission::Here;
         }
         let known = self.clients.find(client_id, &self.sessions);

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -52,11 +52,7 @@ pub fn start(config: &Config, has_traces: bool) -> anyhow::Result<()> {
             lines.with_target(false).fmt_fields(Fields).boxed()
         }
     };
-    // Spans are for traces: lines say what they say without them.
-    // Without a hint of its own it would have all lines made that the filter does not want.
-    let no_spans = filter_fn(|metadata| !telemetry::is_control(metadata));
-    let filter = filter.and(no_spans.with_max_level_hint(LevelFilter::TRACE));
-    let lines = lines.with_filter(filter);
+    let lines = lines.with_filter(without_spans(filter));
     let (traces, trouble) = match has_traces {
         true => {
             let Telemetry {
@@ -80,6 +76,13 @@ pub fn start(config: &Config, has_traces: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Spans are for traces: lines say what they say without them.
+fn without_spans<F: Filter<Registry>>(filter: F) -> impl Filter<Registry> {
+    let no_spans = filter_fn(|metadata| !telemetry::is_control(metadata));
+    // Without a hint of its own it would have all lines made that the filter does not want.
+    filter.and(no_spans.with_max_level_hint(LevelFilter::TRACE))
+}
+
 /// Logs by another filter from now on. Errs if it cannot be read.
 pub fn change(filter: &str) -> anyhow::Result<()> {
     let filter = parse(filter)?;
@@ -101,4 +104,19 @@ pub fn parse(text: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(text).with_context(|| {
         format!("`{text}` is no log filter; try error, warn, info, debug, trace or info,net=debug")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_wanted_is_not_made() {
+        for (text, level) in [("warn", LevelFilter::WARN), ("info", LevelFilter::INFO)] {
+            let filter = without_spans(parse(text).unwrap());
+            assert_eq!(filter.max_level_hint(), Some(level));
+        }
+        let one = without_spans(parse("info,net=debug").unwrap());
+        assert_eq!(one.max_level_hint(), Some(LevelFilter::DEBUG));
+    }
 }

@@ -73,18 +73,11 @@ pub const PINGREQ: [u8; 2] = [0xC0, 0];
 /// # Errors
 /// When it is nothing that a broker may send, or its lengths contradict each other.
 pub fn take(version: Version, bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Malformed> {
-    if bytes.len() < 2 {
-        return Ok(None);
-    }
-    let Some((remaining, header)) = wire::remaining_length(&bytes[1..])? else {
+    let Some(frame) = wire::frame(bytes)? else {
         return Ok(None);
     };
-    let total = 1 + header + remaining;
-    if bytes.len() < total {
-        return Ok(None);
-    }
-    let packet = decode(version, bytes[0], &bytes[1 + header..total])?;
-    Ok(Some((packet, total)))
+    let packet = decode(version, frame.first, frame.body)?;
+    Ok(Some((packet, frame.total)))
 }
 
 fn decode(version: Version, first: u8, body: &[u8]) -> Result<Incoming<'_>, Malformed> {

@@ -17,6 +17,14 @@ const HOPS_MAX: u8 = 5;
 /// What such a token is tagged with.
 const CREDENTIAL_TAG: &str = "webhook-credential";
 
+/// Headers that say which device a webhook is about, and what has happened.
+const OURS: [&str; 2] = ["X-Meshblu-Uuid", "X-Meshblu-Message-Type"];
+
+/// Whether programs that have headers as variables take one name for the other.
+fn is_like(name: &str, other: &str) -> bool {
+    name.replace('_', "-").eq_ignore_ascii_case(other)
+}
+
 impl Shard {
     /// Tells who a device of this shard has asked to be told of this kind of event. Returns how many
     /// bytes that has copied.
@@ -82,11 +90,13 @@ impl Shard {
         }
         let mut headers: Vec<(Box<str>, Box<str>)> =
             vec![("Content-Type".into(), "application/json".into())];
-        let own = hook.headers.iter();
+        // A device cannot say that it is another, not even to those who read `_` as `-`.
+        let is_ours = |name: &str| OURS.iter().any(|ours| is_like(name, ours));
+        let own = hook.headers.iter().filter(|(name, _)| !is_ours(name));
         headers.extend(own.map(|(name, value)| (name.as_str().into(), value.as_str().into())));
-        // Of the same name the last counts: a device cannot say that it is another.
-        headers.push(("X-Meshblu-Uuid".into(), device.to_string().into()));
-        headers.push(("X-Meshblu-Message-Type".into(), kind.dotted().into()));
+        let [uuid, message_type] = OURS;
+        headers.push((uuid.into(), device.to_string().into()));
+        headers.push((message_type.into(), kind.dotted().into()));
         let mut token = None;
         if hook.generate_credentials && self.can_keep().is_ok() {
             let text = self.mesh.secrets.token();

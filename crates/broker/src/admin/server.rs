@@ -167,10 +167,13 @@ pub fn bind_at(path: &Path) -> io::Result<UnixListener> {
             let what = "what is there is no socket";
             return Err(io::Error::new(ErrorKind::AlreadyExists, what));
         }
-        Ok(_) if UnixStream::connect(&short).is_ok() => {
-            return Err(io::Error::from(ErrorKind::AddrInUse));
-        }
-        _ => {}
+        // Of one that is refused for another reason nobody knows whether somebody listens.
+        Ok(_) => match UnixStream::connect(&short) {
+            Ok(_) => return Err(io::Error::from(ErrorKind::AddrInUse)),
+            Err(error) if error.kind() != ErrorKind::ConnectionRefused => return Err(error),
+            Err(_) => {}
+        },
+        Err(_) => {}
     }
     bind_as(directory, name)
 }
