@@ -8,10 +8,17 @@ use shard::Listener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 /// Connections that the kernel completes and keeps until they are accepted, per socket; the
 /// kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
+
+/// How long a start waits for an address that is in use.
+const FREE_MAX: Duration = Duration::from_secs(1);
+
+/// How long it waits before it looks again.
+const FREE_PAUSE: Duration = Duration::from_millis(5);
 
 /// One shard's socket of a listener.
 #[derive(Debug)]
@@ -81,6 +88,27 @@ pub(crate) fn bind_all(
         bound,
         passed: passed.len(),
     })
+}
+
+/// As [`bind_all`], but waits [`FREE_MAX`] for what is in use: sockets that io_uring held are closed some
+/// 10 to 100 ms after the end of their process, so whoever starts a broker right after one that was
+/// killed would find its ports in use.
+pub(crate) fn bind_when_free(
+    addresses: &[(Listener, SocketAddr)],
+    passed: &[Passed],
+    shards: usize,
+) -> Result<Opened, StartError> {
+    let end = Instant::now() + FREE_MAX;
+    loop {
+        match bind_all(addresses, passed, shards) {
+            Err(StartError::Listen { error, .. })
+                if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end =>
+            {
+                std::thread::sleep(FREE_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Gives each shard a descriptor of a socket that was passed; returns its address.
@@ -181,6 +209,23 @@ mod tests {
         let taken = opened.bound[0].1;
         let error = bind_all(&[(Listener::Mqtt, taken)], &[], 2).unwrap_err();
         assert!(matches!(error, StartError::Listen { address, .. } if address == taken));
+    }
+
+    #[test]
+    fn a_start_waits_for_a_port_that_is_about_to_be_free() {
+        let old = TcpListener::bind(any()).unwrap();
+        let taken = [(Listener::Mqtt, old.local_addr().unwrap())];
+        let begin = Instant::now();
+        let error = bind_when_free(&taken, &[], 2).unwrap_err();
+        assert!(matches!(error, StartError::Listen { error, .. }
+            if error.kind() == io::ErrorKind::AddrInUse));
+        assert!(begin.elapsed() >= FREE_MAX);
+        let closing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(old);
+        });
+        bind_when_free(&taken, &[], 2).unwrap();
+        closing.join().unwrap();
     }
 
     #[test]

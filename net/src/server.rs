@@ -142,7 +142,7 @@ where
     addresses.extend(config.http.iter().map(|&address| (Listener::Http, address)));
     addresses.extend(&config.further);
     let shards = usize::from(config.shards);
-    let opened = listen::bind_all(&addresses, &config.passed, shards)?;
+    let opened = listen::bind_when_free(&addresses, &config.passed, shards)?;
 
     let wakes: Arc<[Wake]> = (0..config.shards)
         .map(|index| {

@@ -316,10 +316,10 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn killed_it_starts_again_on_the_same_port() {
     for driver in DRIVERS {
-        // Another program may take a port that is free for a moment, but not time after time.
-        let mut tries = (0..5).map(|_| restart_on_the_same_port(driver));
-        let found = tries.find(|found| !matches!(found, Err(log) if log.contains("in use")));
-        assert_eq!(found, Some(Ok(())), "{driver}");
+        let tries: Vec<_> = (0..10).map(|_| restart_on_the_same_port(driver)).collect();
+        let failed = tries.iter().filter(|found| found.is_err()).count();
+        // Another program may take a port that is free for a moment, but hardly twice.
+        assert!(failed <= 1, "{driver}: {tries:?}");
     }
 }
 
