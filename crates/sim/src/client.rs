@@ -96,6 +96,14 @@ const NOTHING_YET: Allowance = Allowance {
     alias_max: 0,
 };
 
+/// What has become of a message at QoS 2 until its identifier is released.
+#[derive(Clone, Copy, Debug)]
+enum Incoming {
+    Accepted,
+    /// With the number of the message.
+    Refused(Option<MessageId>),
+}
+
 /// Whether this is how a request is refused that a full disk does not let be kept.
 fn is_for_room(reason: ReasonCode) -> bool {
     use ReasonCode::{QuotaExceeded, ServerUnavailable, UnspecifiedError};
@@ -131,8 +139,8 @@ pub struct Client {
     pub(crate) refused: Vec<MessageId>,
     /// Messages received in the present calm: by number, how often.
     pub received: BTreeMap<MessageId, u32>,
-    /// QoS 2 identifiers received, and whether the message was refused.
-    incoming: BTreeMap<u16, bool>,
+    /// QoS 2 identifiers received.
+    incoming: BTreeMap<u16, Incoming>,
     answers: VecDeque<(AckKind, u16, ReasonCode)>,
     is_answer_due: bool,
     server_aliases: BTreeMap<u16, String>,
@@ -448,9 +456,11 @@ impl Client {
         let is_known = match self.incoming.get(&packet_id) {
             _ if publish.qos != QoS::ExactlyOnce => false,
             None => false,
-            // The refusal may have been lost.
-            Some(true) => publish.dup,
-            Some(false) => {
+            // The refusal may have been lost. If it was not, the identifier is free for another.
+            Some(Incoming::Refused(message)) => {
+                publish.dup && *message == crate::ledger::number(publish.payload)
+            }
+            Some(Incoming::Accepted) => {
                 ensure!(publish.dup, "QoS 2 packet {packet_id} again without DUP");
                 true
             }
@@ -487,7 +497,11 @@ impl Client {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => self.answer(world, AckKind::Puback, packet_id, reason),
             QoS::ExactlyOnce => {
-                self.incoming.insert(packet_id, reason.is_error());
+                let incoming = match is_refused {
+                    true => Incoming::Refused(crate::ledger::number(publish.payload)),
+                    false => Incoming::Accepted,
+                };
+                self.incoming.insert(packet_id, incoming);
                 self.answer(world, AckKind::Pubrec, packet_id, reason);
             }
         }
