@@ -38,14 +38,16 @@ struct Load {
 type Count = fn(&Counters) -> u64;
 
 /// Counters with averages, under their names.
-const LOADS: [(&str, Count); 7] = [
+const LOADS: [(&str, Count); 9] = [
     ("messages/received", |c| c.packets_received),
     ("messages/sent", |c| c.packets_sent),
     ("publish/received", |c| c.publish_received),
     ("publish/sent", |c| c.publish_sent),
+    ("publish/dropped", dropped),
     ("bytes/received", |c| c.bytes_received),
     ("bytes/sent", |c| c.bytes_sent),
     ("connections", |c| c.connects_accepted),
+    ("sockets", |c| c.sockets_accepted),
 ];
 
 /// Minutes of the three averages.
@@ -199,5 +201,31 @@ impl Shard {
             };
             self.publish_own(view, false, effects);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_the_names_that_mosquitto_gives_them() {
+        let mut sys = Sys::new(&Config::alone(), Time(0));
+        let counters = Counters {
+            sockets_accepted: 60,
+            dropped_expired: 6,
+            ..Counters::default()
+        };
+        sys.on_counted(ShardId(0), counters);
+        let rows = sys.report(Time(60_000_000));
+        let of = |name: &str| {
+            rows.iter()
+                .find(|(topic, _)| topic == name)
+                .map(|row| &*row.1)
+        };
+        // After a minute an average over one has come 1 - 1/e of the way.
+        assert_eq!(of("load/sockets/1min"), Some("37.93"));
+        assert_eq!(of("load/publish/dropped/1min"), Some("3.79"));
+        assert_eq!(of("publish/messages/dropped"), Some("6"));
     }
 }

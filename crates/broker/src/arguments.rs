@@ -6,9 +6,10 @@ use crate::config::{Environment, Sources};
 use crate::doctor::{DOCTOR_NOTES, DoctorArguments};
 use crate::import::{IMPORT_NOTES, ImportArguments};
 use crate::operate::arguments::{
-    ClientFilterArguments, ClientsArguments, DrainArguments, ExplainArguments, LogArguments,
-    Nothing, OPERATE_NOTES, Operate, RetainedArguments, SlowArguments, TopArguments,
-    TraceArguments,
+    CLIENTS_NOTES, ClientFilterArguments, ClientsArguments, DRAIN_NOTES, DrainArguments,
+    EXPLAIN_NOTES, ExplainArguments, LOG_NOTES, LogArguments, Nothing, Operate, RETAINED_NOTES,
+    RetainedArguments, SESSIONS_NOTES, SHARDS_NOTES, SLOW_NOTES, SlowArguments, TOP_NOTES,
+    TRACE_NOTES, TopArguments, TraceArguments,
 };
 use crate::reload::words::RELOAD_NOTES;
 use crate::upkeep::arguments::{
@@ -77,34 +78,34 @@ pub enum Command {
     #[command(after_long_help = CONFIG_NOTES)]
     Config(ConfigArguments),
     /// List, inspect and disconnect MQTT clients of a running broker
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = CLIENTS_NOTES)]
     Clients(Operate<ClientsArguments>),
     /// List sessions whose clients are not connected
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = SESSIONS_NOTES)]
     Sessions(Operate<ClientFilterArguments>),
     /// List, read and delete retained messages
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = RETAINED_NOTES)]
     Retained(Operate<RetainedArguments>),
     /// Say how the shards of a running broker are
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = SHARDS_NOTES)]
     Shards(Operate<Nothing>),
     /// List the clients for whom most is waiting
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = SLOW_NOTES)]
     Slow(Operate<SlowArguments>),
     /// Watch a running broker: rates, latencies, shards, top talkers, slow consumers
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = TOP_NOTES)]
     Top(Operate<TopArguments>),
     /// Take a running broker out of service gently
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = DRAIN_NOTES)]
     Drain(Operate<DrainArguments>),
     /// Show live what happens to one client's or one topic's packets
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = TRACE_NOTES)]
     Trace(Operate<TraceArguments>),
     /// Say why a message would or would not arrive
-    #[command(after_long_help = OPERATE_NOTES)]
+    #[command(after_long_help = EXPLAIN_NOTES)]
     Explain(Operate<ExplainArguments>),
     /// Change what a running broker logs
-    #[command(name = "log", after_long_help = OPERATE_NOTES)]
+    #[command(name = "log", after_long_help = LOG_NOTES)]
     LogLevel(Operate<LogArguments>),
     /// The commands that speak to a server.
     #[command(flatten)]

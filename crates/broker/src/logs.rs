@@ -48,7 +48,9 @@ pub fn start(config: &Config, has_traces: bool) -> anyhow::Result<()> {
     let lines = match is_json(config.general.log_format) {
         true => lines.json().flatten_event(true).boxed(),
         false => {
-            let lines = lines.with_ansi(stderr().is_terminal());
+            // https://no-color.org
+            let is_plain = std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty());
+            let lines = lines.with_ansi(stderr().is_terminal() && !is_plain);
             lines.with_target(false).fmt_fields(Fields).boxed()
         }
     };
@@ -101,14 +103,40 @@ pub fn current() -> String {
 
 /// Reads a filter. Errs with words for people.
 pub fn parse(text: &str) -> anyhow::Result<EnvFilter> {
+    // EnvFilter takes a word that is no level for the name of a module: `ifno` would silence all.
+    if let Some(word) = text
+        .split(',')
+        .map(str::trim)
+        .find(|word| !is_directive(word))
+    {
+        let words = "is no level; try error, warn, info, debug, trace or info,net=debug";
+        anyhow::bail!("`{word}` {words}");
+    }
     EnvFilter::try_new(text).with_context(|| {
         format!("`{text}` is no log filter; try error, warn, info, debug, trace or info,net=debug")
     })
 }
 
+/// Whether a part of a filter is a level, or says one for something.
+fn is_directive(word: &str) -> bool {
+    word.contains('=') || word.parse::<LevelFilter>().is_ok_and(|_| !word.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_no_filter() {
+        for wrong in [
+            "ifno", "", " ", "info,", "foo bar", "info,net", "a=b=c", "net=loud",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        for right in ["info", "OFF", "warn,net=debug", "net::journal=trace", "3"] {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+    }
 
     #[test]
     fn what_is_not_wanted_is_not_made() {

@@ -20,6 +20,7 @@ mod import;
 mod kept;
 mod logs;
 mod operate;
+mod output;
 mod progress;
 mod reload;
 mod serve;

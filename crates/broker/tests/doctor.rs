@@ -519,6 +519,14 @@ fn a_sound_admin_listener_is_no_matter() {
         "/etc/token",
     ];
     assert_eq!(ask(root.path(), &flags, &[]), (0, vec![]));
+    // A path that is not absolute counts from where doctor is started.
+    let here = std::env::current_dir().unwrap();
+    let here = here.strip_prefix("/").unwrap().join("token");
+    write(root.path(), here.to_str().unwrap(), "a token for me alone");
+    let own = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(root.path().join(&here), own).unwrap();
+    let relative = [flags[0], flags[1], flags[2], "token"];
+    assert_eq!(ask(root.path(), &relative, &[]), (0, vec![]));
     fs::write(&token, "short").unwrap();
     let expected = vec![("admin-token".to_owned(), "error".to_owned())];
     assert_eq!(ask(root.path(), &flags, &[]), (3, expected));

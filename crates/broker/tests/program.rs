@@ -4,7 +4,9 @@
 
 mod support;
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use support::raw::{Raw, connect_packet, publish_packet, subscribe_packet};
 use support::{Broker, meshring, run};
@@ -52,6 +54,44 @@ fn help_and_version_need_no_broker() {
     refuses(&[], 2, &["Usage"]);
 }
 
+/// Runs a command with this stdout; gives its exit code and what it says on stderr.
+fn output_to(arguments: &[&str], stdout: Stdio) -> (i32, String) {
+    let mut command = meshring();
+    let child = command
+        .args(arguments)
+        .stdout(stdout)
+        .stderr(Stdio::piped());
+    let output = child.output().expect("the program starts");
+    let stderr = String::from_utf8(output.stderr).expect("it says UTF-8");
+    (output.status.code().unwrap_or(-1), stderr)
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_nobody_need_read() {
+    let data = TempDir::new().expect("a directory");
+    let data = data.path().to_str().expect("its name is text");
+    for arguments in [
+        &["config", "example"][..],
+        &["config", "show", "--dev"],
+        &["doctor", "--dev", "--data", data],
+        &["doctor", "--dev", "--data", data, "--json"],
+    ] {
+        let full = File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("Linux has it");
+        let (code, stderr) = output_to(arguments, full.into());
+        assert_eq!(code, 1, "{arguments:?}: {stderr}");
+        assert!(stderr.contains("No space left"), "{arguments:?}: {stderr}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (code, stderr) = output_to(arguments, writer.into());
+        // 3: doctor has found something on this host.
+        assert!([0, 3].contains(&code), "{arguments:?}: {code} {stderr}");
+        assert!(stderr.is_empty(), "{arguments:?}: {stderr}");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_before_anything_starts() {
     refuses(
@@ -79,7 +119,7 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
         1,
         &["CPU 8000", "usable CPUs are"],
     );
-    refuses(&with(&["--shards", "129"]), 1, &["129 shards", "128"]);
+    refuses(&with(&["--shards", "129"]), 2, &["129", "from 1 to 128"]);
 }
 
 #[test]
@@ -223,8 +263,8 @@ fn without_dev_nobody_gets_in_and_the_log_says_so() {
     let mut child = meshring()
         .args(["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .args(["--durability", "memory"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
@@ -335,8 +375,8 @@ fn restart_on_the_same_port(driver: &str) -> Result<(), String> {
     let mut again = meshring()
         .args(["serve", "--dev", "--log", "error", "--driver", driver])
         .args(["--mqtt", &mqtt, "--http", &http, "--data", at])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();

@@ -32,6 +32,8 @@ pub struct PublisherView {
     pub leave: Option<Leave>,
     /// What it sends is not read for now, since something must catch up.
     pub is_paused: bool,
+    /// Bytes of a packet that is taken from it.
+    pub packet_bytes_max: u32,
 }
 
 /// A subscriber, as far as one topic is concerned.
@@ -93,6 +95,7 @@ impl Shard {
             is_paused: connection
                 .and_then(|id| self.connection(id))
                 .is_some_and(|connection| connection.paused_for != 0),
+            packet_bytes_max: self.announced.packet_bytes_max,
         })
     }
 

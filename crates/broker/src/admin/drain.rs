@@ -86,7 +86,9 @@ pub async fn begin(
         return Err(Failure::wrong(format!("clients_per_s: 1 to {RATE_MAX}")));
     }
     if let Some(server) = &wanted.server
-        && (server.is_empty() || server.len() > SERVER_BYTES_MAX || server.contains('\0'))
+        && (server.is_empty()
+            || server.len() > SERVER_BYTES_MAX
+            || server.contains(char::is_control))
     {
         return Err(Failure::wrong("server: a name such as host:port"));
     }

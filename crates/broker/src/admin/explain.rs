@@ -88,9 +88,9 @@ pub async fn explain(
     }
     findings.good("topic", "it is valid");
     let publisher = publisher(&state, &wanted).await?;
-    check_publisher(publisher.as_ref(), &mut findings);
+    check_publisher(publisher.as_ref(), &wanted, &mut findings);
     let Some(subscriber) = subscriber(&state, &wanted).await? else {
-        let what = "no such client is connected or has a session";
+        let what = "no such client as the subscriber: it is not connected and has no session";
         findings.bad("subscriber", what);
         return Ok(Json(findings.verdict(&[])));
     };
@@ -134,9 +134,15 @@ async fn subscriber(
     .await
 }
 
-fn check_publisher(publisher: Option<&PublisherView>, findings: &mut Findings) {
+/// Bytes of the PUBLISH, if it is said how many its payload has.
+fn packet_bytes(wanted: &Wanted) -> Option<u64> {
+    let bytes = wanted.bytes?.saturating_add(PACKET_OVERHEAD);
+    Some(bytes.saturating_add(wanted.topic.len() as u64))
+}
+
+fn check_publisher(publisher: Option<&PublisherView>, wanted: &Wanted, findings: &mut Findings) {
     let Some(publisher) = publisher else {
-        let what = "no such client: it is not connected and has no session";
+        let what = "no such client as the publisher: it is not connected and has no session";
         return findings.bad("publisher", what);
     };
     let Some(leave) = publisher.leave else {
@@ -159,6 +165,14 @@ fn check_publisher(publisher: Option<&PublisherView>, findings: &mut Findings) {
                         or belongs to no device and such topics are switched off";
             findings.bad("permission", what);
         }
+    }
+    let most = u64::from(publisher.packet_bytes_max);
+    if packet_bytes(wanted).is_some_and(|packet| packet > most) {
+        let what = format!(
+            "the broker takes packets of {most} bytes at most (mqtt.packet_bytes_max), and closes the \
+             publisher's connection"
+        );
+        findings.bad("publisher's packet", what);
     }
     if publisher.is_paused {
         let what = "what the publisher sends is not read now, until the store, another shard or its \
@@ -226,8 +240,7 @@ fn check_matches(
 }
 
 fn check_room(subscriber: &SubscriberView, wanted: &Wanted, qos: u8, findings: &mut Findings) {
-    if let Some(bytes) = wanted.bytes {
-        let packet = bytes + wanted.topic.len() as u64 + PACKET_OVERHEAD;
+    if let Some(packet) = packet_bytes(wanted) {
         let most = u64::from(subscriber.packet_bytes_max);
         match packet > most {
             true => {
@@ -251,7 +264,10 @@ fn check_room(subscriber: &SubscriberView, wanted: &Wanted, qos: u8, findings: &
         return;
     }
     let is_full = subscriber.queue_messages >= subscriber.queue_messages_max
-        || subscriber.queue_bytes + wanted.bytes.unwrap_or(0) > subscriber.queue_bytes_max;
+        || subscriber
+            .queue_bytes
+            .saturating_add(wanted.bytes.unwrap_or(0))
+            > subscriber.queue_bytes_max;
     if is_full {
         let what = "the subscriber's queue is full: --queue-full says what is dropped or refused";
         findings.depends("delivery", what);

@@ -7,9 +7,10 @@ use super::problem::{Problem, Severity};
 use super::raw::toml_of;
 use super::sources::{Environment, Loaded, Sources};
 use crate::arguments::ServeArguments;
+use crate::output;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,9 +66,8 @@ pub struct ShowArguments {
 
 /// Does it. Errs if stdout cannot be written to.
 pub fn run(command: &ConfigCommand, logs: &LogFlags) -> io::Result<ExitCode> {
-    let mut stdout = io::stdout().lock();
     match command {
-        ConfigCommand::Example => stdout.write_all(example().as_bytes())?,
+        ConfigCommand::Example => output::print(&example())?,
         ConfigCommand::Check(arguments) => {
             let environment = Environment::of_process();
             let (dev, file) = (arguments.dev, arguments.file.clone());
@@ -83,11 +83,8 @@ pub fn run(command: &ConfigCommand, logs: &LogFlags) -> io::Result<ExitCode> {
             };
             complain(&loaded.warnings);
             let name = loaded.file.as_ref().map(|file| file.display().to_string());
-            writeln!(
-                stdout,
-                "{}: all is well",
-                name.as_deref().unwrap_or("no file")
-            )?;
+            let name = name.as_deref().unwrap_or("no file");
+            output::line(format_args!("{name}: all is well"))?;
         }
         ConfigCommand::Show(arguments) => {
             let sources = arguments.serve.sources(logs);
@@ -100,10 +97,9 @@ pub fn run(command: &ConfigCommand, logs: &LogFlags) -> io::Result<ExitCode> {
                 true => format!("{:#}\n", to_json(&loaded)),
                 false => to_toml(&loaded),
             };
-            stdout.write_all(text.as_bytes())?;
+            output::print(&text)?;
         }
     }
-    stdout.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

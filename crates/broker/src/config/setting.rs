@@ -11,6 +11,7 @@ use crate::durability::{Mode, PrefixMode};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::{Value, json};
+use shard::limits::SHARDS_MAX;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
@@ -244,8 +245,7 @@ impl Setting for Shards {
         if raw.text() == Some("auto") {
             return Ok(Shards::Auto);
         }
-        // That there may be too many is found where they are placed, which says how many.
-        let count = u16::read(raw, (1, i128::from(u16::MAX)));
+        let count = u16::read(raw, (1, SHARDS_MAX as i128));
         let quoted = if raw.is_of_a_file() {
             "\"auto\""
         } else {
@@ -253,7 +253,7 @@ impl Setting for Shards {
         };
         count
             .map(Shards::Count)
-            .map_err(|_| format!("expected {quoted} or a number above 0"))
+            .map_err(|_| format!("expected {quoted} or a number from 1 to {SHARDS_MAX}"))
     }
 
     fn show(&self) -> Value {
@@ -264,7 +264,7 @@ impl Setting for Shards {
     }
 
     fn choices() -> String {
-        "\"auto\" or a number from 1 to 128".to_owned()
+        format!("\"auto\" or a number from 1 to {SHARDS_MAX}")
     }
 }
 

@@ -34,6 +34,9 @@ const PREFIXES: &[&str] = &[
     "PRIVATE_KEY_BASE64",
 ];
 
+/// So many letters may be wrong in the name of a variable that is taken for another.
+const SLIPS_MAX: usize = 2;
+
 /// Variables of the environment that may be meant for this program.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(Vec<(String, OsString)>);
@@ -368,12 +371,35 @@ impl Layers {
 fn unknown_variable(name: &str) -> Option<Problem> {
     let rest = name.strip_prefix("MESHRING_")?;
     let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
-    if !rest.contains("__") || variables.iter().any(|known| known == name) {
+    if !rest.contains("__") {
+        return misspelt_variable(name, &variables);
+    }
+    if variables.iter().any(|known| known == name) {
         return None;
     }
     let hint = hint(nearest(name, variables.iter().map(String::as_str)));
     let text = format!("there is no such setting{hint}");
     Some(Problem::error(Origin::Variable(name.to_owned()), text))
+}
+
+/// That a variable without two underscores differs by a slip from one that is read. No more than a
+/// warning: a cluster makes variables for each of its services, some of which begin like ours.
+fn misspelt_variable(name: &str, variables: &[String]) -> Option<Problem> {
+    let older = || {
+        let keys = KEYS.iter();
+        keys.flat_map(|key| key.variables.iter().chain(key.ports).copied())
+    };
+    if older().any(|known| known == name) {
+        return None;
+    }
+    let meant = variables
+        .iter()
+        .find(|known| known.replace("__", "_") == name)
+        .map(String::as_str);
+    let near = |known: &&str| strsim::osa_distance(name, known) <= SLIPS_MAX;
+    let meant = meant.or_else(|| older().find(near))?;
+    let text = format!("nobody reads this variable; did you mean {meant}?");
+    Some(Problem::warning(Origin::Variable(name.to_owned()), text))
 }
 
 /// That whoever may read the file may know the secret in it.

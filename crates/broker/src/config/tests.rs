@@ -90,6 +90,31 @@ fn a_flag_counts_before_a_variable_and_that_before_a_file() {
 }
 
 #[test]
+fn a_slip_in_a_variable_is_warned_about_and_strangers_are_not() {
+    for (name, meant) in [
+        ("MESHRING_ANONYMUS", Some("MESHRING_ANONYMOUS")),
+        ("MESHRING_MQTT_LISTEN", Some("MESHRING_MQTT__LISTEN")),
+        ("MESHRING_MQTT_PORTS", Some("MESHRING_MQTT_PORT")),
+        ("MESHRING_ANONYMOUS", None),
+        ("MESHRING_CONFIG", None),
+        ("MESHRING_ADMIN_URL", None),
+        // Kubernetes makes these of a service with that name.
+        ("MESHRING_PORT", None),
+        ("MESHRING_SERVICE_HOST", None),
+        ("MESHRING_SERVICE_PORT_MQTT", None),
+    ] {
+        let warnings = lines(&loaded("", &[(name, "deny")], "").warnings);
+        match meant {
+            Some(meant) => assert!(
+                warnings.len() == 1 && warnings[0].ends_with(&format!("did you mean {meant}?")),
+                "{name}: {warnings:?}"
+            ),
+            None => assert!(warnings.is_empty(), "{name}: {warnings:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_file_is_checked_also_where_others_count() {
     let problems = load("--rate-limit 10", &[], "[devices]\nrate_limit = 0\n").unwrap_err();
     assert!(lines(&problems)[0].starts_with("a.toml:2: devices.rate_limit = 0: expected"));
@@ -186,7 +211,7 @@ fn a_variable_that_makes_no_sense_is_named() {
         (
             "MESHRING_GENERAL__SHARDS",
             "none",
-            "expected auto or a number above 0",
+            "expected auto or a number from 1 to 128",
         ),
         (
             "MESHRING_MQTT__LISTEN",
@@ -282,7 +307,7 @@ fn keys_have_names_of_their_own() {
 fn all_bad_values_of_a_file_are_found_at_once() {
     let text = r#"
 [general]
-shards = 0
+shards = 129
 cpus = "3-1"
 driver = true
 data = ""
@@ -309,7 +334,7 @@ pepper = 5
     for (line, words) in [
         (
             3,
-            "general.shards = 0: expected \"auto\" or a number above 0",
+            "general.shards = 129: expected \"auto\" or a number from 1 to 128",
         ),
         (4, "general.cpus = \"3-1\": `3-1` counts down"),
         (

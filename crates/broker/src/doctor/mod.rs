@@ -21,6 +21,7 @@ mod operators;
 mod plan;
 
 use crate::arguments::ServeArguments;
+use crate::output;
 use clap::Args;
 use finding::{Severity, Verdict};
 use host::{Host, Process};
@@ -145,9 +146,9 @@ pub fn run(arguments: DoctorArguments) -> anyhow::Result<ExitCode> {
         .map(|(name, check)| (*name, check(&case)))
         .collect();
     if arguments.json {
-        println!("{:#}", json_of(&verdicts));
+        output::line(format_args!("{:#}", json_of(&verdicts)))?;
     } else {
-        print(&case, &verdicts, arguments.verbose);
+        output::print(&text_of(&case, &verdicts, arguments.verbose))?;
     }
     let is_bad = verdicts.iter().any(|(_, verdict)| {
         matches!(verdict, Verdict::Found { severity, .. } if *severity > Severity::Notice)
@@ -178,10 +179,10 @@ fn json_of(verdicts: &[(&str, Verdict)]) -> serde_json::Value {
 }
 
 /// The worst first.
-fn print(case: &Case, verdicts: &[(&str, Verdict)], is_verbose: bool) {
+fn text_of(case: &Case, verdicts: &[(&str, Verdict)], is_verbose: bool) -> String {
     let plan = &case.plan;
-    println!(
-        "{} shards, {} connections, as {}",
+    let mut text = format!(
+        "{} shards, {} connections, as {}\n",
         plan.shards,
         plan.connections,
         case.process.name()
@@ -195,8 +196,8 @@ fn print(case: &Case, verdicts: &[(&str, Verdict)], is_verbose: bool) {
                     what,
                     remedy,
                 } if *severity == wanted => {
-                    println!("{}: {check}: {what}", severity.name());
-                    println!("    remedy: {remedy}");
+                    text += &format!("{}: {check}: {what}\n", severity.name());
+                    text += &format!("    remedy: {remedy}\n");
                     found += 1;
                 }
                 _ => {}
@@ -209,17 +210,15 @@ fn print(case: &Case, verdicts: &[(&str, Verdict)], is_verbose: bool) {
             Verdict::Fine(what) => {
                 fine += 1;
                 if is_verbose {
-                    println!("fine: {check}: {what}");
+                    text += &format!("fine: {check}: {what}\n");
                 }
             }
-            Verdict::Unknown(why) if is_verbose => println!("unknown: {check}: {why}"),
+            Verdict::Unknown(why) if is_verbose => text += &format!("unknown: {check}: {why}\n"),
             _ => {}
         }
     }
-    println!(
-        "{} checks: {found} found something, {fine} are fine",
-        verdicts.len()
-    );
+    let all = verdicts.len();
+    text + &format!("{all} checks: {found} found something, {fine} are fine\n")
 }
 
 /// So many bytes, for people.

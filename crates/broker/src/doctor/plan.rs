@@ -55,6 +55,7 @@ impl Plan {
         let data = is_kept
             .then(|| std::path::absolute(&config.general.data))
             .transpose()?;
+        let token_file = config.admin.token_file.0.as_ref();
         Ok(Plan {
             connections,
             shards: cpus.len(),
@@ -69,7 +70,7 @@ impl Plan {
                 .map(|listener| listener.address)
                 .collect(),
             admin: config.admin.listen.clone(),
-            admin_token_file: config.admin.token_file.0.clone(),
+            admin_token_file: token_file.map(std::path::absolute).transpose()?,
             anonymous: config.anonymous(),
             is_pepper_public: config.is_pepper_public(),
         })

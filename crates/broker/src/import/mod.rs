@@ -10,6 +10,7 @@ mod freshblu;
 use crate::cpus;
 use crate::data::now;
 use crate::operate::place::DataArguments;
+use crate::output;
 use crate::serve::{secret, seed};
 
 use anyhow::{Context, bail, ensure};
@@ -112,11 +113,11 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         true => "can be brought",
         false => "brought",
     };
-    println!(
+    output::line(format_args!(
         "{} devices {verb}, with {} tokens and {} subscriptions; {} devices were there already, \
          {} expired tokens left behind; {} things cannot be brought",
         tally.brought, tally.tokens, tally.subscriptions, tally.known, tally.expired, tally.named
-    );
+    ))?;
     Ok(match tally.refused {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,

@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 use cli::Failure;
 use std::path::PathBuf;
 
-/// Below the flags in the `--help` of each.
-pub const OPERATE_NOTES: &str = "\
+/// What stands below the help of a command: its examples, and where the broker is asked.
+macro_rules! notes {
+    ($($(#[$doc:meta])* $name:ident: $examples:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = concat!("Examples:\n", $examples, "\n\n", "\
 The broker is asked through its admin.socket, or DIR/admin.sock, so run this as
 the user that the broker runs as; or over the network with --admin and the token
 in DIR/admin.token. Where these are is read from the broker's configuration. One
@@ -17,7 +19,56 @@ docs/admin.md describes what is asked.
 Exit codes:
   0  done                          1  refused, or an answer makes no sense
   2  wrong usage                   3  the broker cannot be reached, or is busy
-  4  wrong token                   5  no such client, session or message";
+  4  wrong token                   5  no such client, session or message");)*
+    };
+}
+
+notes! {
+    /// Below the help of `meshring clients`.
+    CLIENTS_NOTES: "\
+\x20 meshring clients list --prefix pump --connected true
+  meshring clients show pump-7
+  meshring clients subscriptions --topic plant/3/heat
+  meshring clients disconnect pump-7 --delete-session";
+    /// Below the help of `meshring sessions`.
+    SESSIONS_NOTES: "\
+\x20 meshring sessions --prefix pump
+  meshring sessions --json | jq -r 'select(.queue_messages > 1000).client'";
+    /// Below the help of `meshring retained`.
+    RETAINED_NOTES: "\
+\x20 meshring retained list 'plant/#'
+  meshring retained get plant/3/heat
+  meshring retained delete 'plant/3/#'";
+    /// Below the help of `meshring shards`.
+    SHARDS_NOTES: "\
+\x20 meshring shards
+  meshring shards --json | jq -c '[.shard, .connections]'";
+    /// Below the help of `meshring slow`.
+    SLOW_NOTES: "\
+\x20 meshring slow --bytes 1000000";
+    /// Below the help of `meshring top`.
+    TOP_NOTES: "\
+\x20 meshring top
+  meshring top --once --json | jq .delivery_s.p99";
+    /// Below the help of `meshring drain`.
+    DRAIN_NOTES: "\
+\x20 meshring drain begin --rate 500 --server mqtt-2.example:1883 --wait
+  meshring drain status
+  meshring drain end";
+    /// Below the help of `meshring trace`.
+    TRACE_NOTES: "\
+\x20 meshring trace --client pump-7
+  meshring trace --topic 'plant/3/#' --json";
+    /// Below the help of `meshring explain`.
+    EXPLAIN_NOTES: "\
+\x20 meshring explain --from pump-7 --topic plant/3/heat --to dashboard
+  meshring explain --from pump-7 --topic plant/3/heat --to dashboard --qos 1 --bytes 50000";
+    /// Below the help of `meshring log`.
+    LOG_NOTES: "\
+\x20 meshring log
+  meshring log debug
+  meshring log info,net::journal=debug";
+}
 
 /// Which broker is asked, and how its answer is written.
 #[derive(Args, Clone, Debug)]

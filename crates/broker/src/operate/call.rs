@@ -10,6 +10,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -142,8 +143,15 @@ impl Broker {
                 let (short, _open) = place
                     .short()
                     .map_err(|error| unreachable(&place.to_string(), &error.to_string()))?;
-                let stream = in_time(UnixStream::connect(short)).await;
+                let stream = in_time(async {
+                    match UnixStream::connect(short).await {
+                        Err(why) if why.kind() == ErrorKind::PermissionDenied => Ok(None),
+                        done => done.map(Some),
+                    }
+                });
+                let stream = stream.await;
                 let stream = stream.map_err(|why| unreachable(&place.to_string(), &why))?;
+                let stream = stream.ok_or_else(|| forbidden(&place.to_string()))?;
                 exchange(stream, request).await
             }
         }
@@ -152,6 +160,11 @@ impl Broker {
 
 fn unreachable(place: &str, why: &str) -> Failure {
     Failure::Unreachable(format!("no broker answers at {place}: {why}"))
+}
+
+fn forbidden(place: &str) -> Failure {
+    let remedy = "run this as root, or as the user that the broker runs as";
+    Failure::Unreachable(format!("{place} is not for you to open: {remedy}"))
 }
 
 async fn in_time<T, E: ToString>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {

@@ -5,6 +5,7 @@ pub mod arguments;
 
 use crate::control::ask_for_backup;
 use crate::data::now;
+use crate::output;
 use anyhow::Context;
 use arguments::{BackupArguments, CheckArguments, RepairArguments, RestoreArguments};
 use serde_json::{Value, json};
@@ -31,11 +32,11 @@ pub fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error.into()),
         },
     };
-    println!(
+    output::line(format_args!(
         "{} is a backup of {}: {summary}",
         target.display(),
         directory.display()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -49,11 +50,11 @@ pub fn restore(arguments: &RestoreArguments) -> anyhow::Result<ExitCode> {
         result => result?,
     };
     let summary = summary_of(&loaded);
-    println!(
+    output::line(format_args!(
         "{} is restored from {}: {summary}",
         directory.display(),
         backup.display()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,9 +68,9 @@ pub fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         result => result?,
     };
     if arguments.json {
-        println!("{:#}", json_of(&report));
+        output::line(format_args!("{:#}", json_of(&report)))?;
     } else {
-        println!("{report}");
+        output::line(&report)?;
     }
     Ok(match report.is_sound() {
         true => ExitCode::SUCCESS,
@@ -82,10 +83,11 @@ pub fn repair(arguments: &RepairArguments) -> anyhow::Result<ExitCode> {
     let directory = arguments.data.directory()?;
     let repaired = storage::repair(&directory, now())?;
     for one in &repaired {
-        println!("{one}");
+        output::line(one)?;
     }
     if repaired.is_empty() {
-        println!("there is nothing to repair in {}", directory.display());
+        let place = directory.display();
+        output::line(format_args!("there is nothing to repair in {place}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -78,6 +78,8 @@ fn failures_have_their_exit_codes() {
         "no such client",
     );
     fails(&["log", "loud=very", "--data", data], 1, "no log filter");
+    fails(&["log", "ifno", "--data", data], 1, "`ifno` is no level");
+    fails(&["log", "", "--data", data], 1, "is no level");
     fails(&["clients", "--data", "/nowhere"], 3, "/nowhere/admin.sock");
     fails(&["retained", "--data", data], 2, "");
     fails(&["slow", "--limit", "0", "--data", data], 2, "");

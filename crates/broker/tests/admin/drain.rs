@@ -17,7 +17,11 @@ fn clients_are_moved_away_gently_and_welcomed_again() {
         clients[0].subscribe("t", QoS::AtLeastOnce);
         assert_eq!(target.get("/v1/drain"), json!({ "draining": false }));
         target.call("DELETE", "/v1/drain", "").error(409);
-        for nonsense in [r#"{"clients_per_s":0}"#, r#"{"server":""}"#] {
+        for nonsense in [
+            r#"{"clients_per_s":0}"#,
+            r#"{"server":""}"#,
+            r#"{"server":"a\nb"}"#,
+        ] {
             target.call("POST", "/v1/drain", nonsense).error(400);
         }
         target

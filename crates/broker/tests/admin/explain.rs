@@ -30,6 +30,8 @@ fn a_message_arrives_or_it_is_said_why_not() {
         publisher.publish("t/1", "as explained");
         assert_eq!(subscriber.message().1, "as explained");
         let no = json!(false);
+        let large = explain(target, "from", "t/1", "to", "&qos=1&bytes=2000000");
+        check(&large, json!(false), "mqtt.packet_bytes_max");
         check(
             &explain(target, "from", "u", "to", ""),
             no.clone(),
