@@ -270,9 +270,14 @@ impl Checker {
         session.is_unclear = false;
         session.may_be_new = false;
         let closed = session.closed.take();
-        session.returned = closed
-            .filter(|_| is_unsure)
-            .map(|closed| (now.at, closed.ends));
+        let former = closed.filter(|_| is_unsure).map(|closed| closed.ends);
+        session.returned = former.map(|(mut earliest, latest)| {
+            // Nor may it be durable that it had come back the time before.
+            if let Some((_, (Some(end), _))) = session.returned {
+                earliest = Some(earliest.map_or(end, |other| other.min(end)));
+            }
+            (now.at, (earliest, latest))
+        });
         session.link = Some(link);
         Ok(())
     }

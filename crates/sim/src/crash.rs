@@ -148,6 +148,7 @@ impl Checker {
             (one, other) => one.or(other),
         };
         closed.is_doubtful = true;
+        self.ledger.detach(client, true);
     }
 
     fn crash_link(&mut self, link: usize, crash: &Crash) {

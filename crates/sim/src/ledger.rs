@@ -271,9 +271,10 @@ impl Ledger {
     /// A message is about to be sent; returns its number.
     pub fn publish(&mut self, message: Message) -> MessageId {
         let number = self.messages.len();
-        if message.retain && (message.is_clearing || message.expiry_s.is_some()) {
-            // It may come instead of what was retained, and not be known again.
-            for account in &mut self.accounts {
+        let is_unsure = message.is_clearing || message.expiry_s.is_some();
+        for account in self.accounts.iter_mut().filter(|_| message.retain) {
+            // It may come instead of what was retained, and not be known again, or not come at all.
+            if is_unsure || !fits(&message, account.packet_max) {
                 let expectations = &mut account.expectations;
                 expectations.retain(|expected| expected.topic != message.topic);
             }
