@@ -53,6 +53,8 @@ pub(crate) struct Session {
     exists: bool,
     /// Which of the client's sessions it is.
     number: u64,
+    /// Which one its client knew last.
+    known: Option<u64>,
     /// What the last connection did to it is not known.
     pub(crate) is_unclear: bool,
     /// It may have ended and another begun: a CONNECT was delivered, and its CONNACK, which waited
@@ -441,10 +443,15 @@ impl Checker {
         truth.is_some_and(|truth| truth.gone_at.is_some())
     }
 
-    /// Whether the client cannot know whether it has the session that it had.
-    pub fn is_blurred(&self, link: usize) -> bool {
-        let truth = self.truths[link].as_ref();
-        truth.is_some_and(|truth| truth.is_blurred)
+    /// A client was let in: whether what it has received means nothing to this session, since it is
+    /// not the one that the client knew, or may not be.
+    pub fn begins_anew(&mut self, link: usize) -> bool {
+        let Some(truth) = self.truths[link].as_ref() else {
+            return false;
+        };
+        let session = &mut self.sessions[truth.hello.client];
+        let known = session.known.replace(truth.session);
+        truth.is_blurred || known != Some(truth.session)
     }
 
     /// Whether a client that is connected has a session that outlives its connection.

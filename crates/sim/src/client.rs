@@ -377,12 +377,13 @@ impl Client {
             },
             alias_max: connack.properties.topic_alias_maximum.unwrap_or(0),
         };
+        if self.link.is_some_and(|link| checker.begins_anew(link.0)) {
+            self.incoming.clear();
+        }
         if !is_kept {
             self.outgoing.clear();
             self.incoming.clear();
             self.filters.clear();
-        } else if self.link.is_some_and(|link| checker.is_blurred(link.0)) {
-            self.incoming.clear();
         }
         let keep_alive_s = connack.properties.server_keep_alive_s;
         self.character.keep_alive_s = keep_alive_s.unwrap_or(self.character.keep_alive_s);
