@@ -177,10 +177,17 @@ pub(crate) fn check_on_full_disk(
     published: &[Published],
     plan: &Plan,
 ) -> Result<()> {
+    // What a group was given back waits with it, and all that follows its answer.
+    let waits = |index: usize, number: &usize| {
+        let message = &checker.ledger.messages[*number];
+        let is_answered = message.acked.is_some() || clients[index].refused.contains(number);
+        message.qos > QoS::AtMostOnce && !is_answered && checker.ledger.is_shared(*number)
+    };
     let is_there = |index: usize| {
-        let link = published.iter().map(|(link, _)| *link);
-        let mut links = link.filter(|link| clients[index].link == Some(*link));
-        clients[index].state == State::Online && links.next().is_some()
+        let mut own = published.iter();
+        let own = own.find(|(link, _)| clients[index].link == Some(*link));
+        let is_held = |(_, numbers): &Published| numbers.iter().any(|one| waits(index, one));
+        clients[index].state == State::Online && own.is_some_and(|own| !is_held(own))
     };
     for (link, numbers) in published {
         let client = clients.iter().find(|client| client.link == Some(*link));
