@@ -30,9 +30,10 @@ const TICKS_MAX: u32 = 2_000;
 /// What may wait for a connection beyond its limit: acknowledgements, which are owed, and the last
 /// packet that still fitted.
 const OUTPUT_SLACK_BYTES: usize = 16 * 1_024;
-/// Frames that may be staged for one shard: those that hold a credit, and those that a few
-/// thousand subscriptions and messages at QoS 0 leave while they wait for room.
-const STAGED_MAX: usize = 8 * REQUESTS_MAX;
+/// Frames that may be staged for one shard: those that hold a credit, those that a few thousand
+/// subscriptions and messages at QoS 0 leave while they wait for room, and the messages that a
+/// connection's end gives back to groups.
+const STAGED_MAX: usize = 16 * REQUESTS_MAX;
 
 /// A slot of a driver's connection table.
 #[derive(Debug)]
