@@ -204,7 +204,8 @@ impl Operator {
             Report::Retained(rows) => Some(rows),
             _ => None,
         })?;
-        let is_sorted = rows.is_sorted_by(|one, two| one.topic < two.topic);
+        // Level by level: a blank sorts before the separator, but behind an empty level.
+        let is_sorted = rows.is_sorted_by(|one, two| one.topic.split('/').lt(two.topic.split('/')));
         ensure!(is_sorted, "retained messages are not in order");
         if let Some(row) = rows.first() {
             let topic = row.topic.clone();
