@@ -8,7 +8,6 @@ use crate::history::brief;
 use crate::keep::Written;
 use crate::ledger::MessageId;
 use crate::link::LinkId;
-use crate::plan::Plan;
 use crate::world::{Note, What, World};
 use anyhow::{Result, ensure};
 use mqtt_v5_codec::QoS;
@@ -172,22 +171,17 @@ pub(crate) type Published = (LinkId, Vec<MessageId>);
 /// # Errors
 /// Something was refused that needs no disk, or taken that needs one.
 pub(crate) fn check_on_full_disk(
+    world: &World,
     checker: &Checker,
     clients: &[Client],
     published: &[Published],
-    plan: &Plan,
 ) -> Result<()> {
-    // What a group was given back waits with it, and all that follows its answer.
-    let waits = |index: usize, number: &usize| {
-        let message = &checker.ledger.messages[*number];
-        let is_answered = message.acked.is_some() || clients[index].refused.contains(number);
-        message.qos > QoS::AtMostOnce && !is_answered && checker.ledger.is_shared(*number)
-    };
+    // An answer that waits for the disk, as that to a message that a group keeps, or a will at QoS 2
+    // that came before, holds back all that follows on its connection.
     let is_there = |index: usize| {
-        let mut own = published.iter();
-        let own = own.find(|(link, _)| clients[index].link == Some(*link));
-        let is_held = |(_, numbers): &Published| numbers.iter().any(|one| waits(index, one));
-        clients[index].state == State::Online && own.is_some_and(|own| !is_held(own))
+        let mut links = published.iter().map(|(link, _)| *link);
+        let link = links.find(|link| clients[index].link == Some(*link));
+        clients[index].state == State::Online && link.is_some_and(|link| !world.is_held(link))
     };
     for (link, numbers) in published {
         let client = clients.iter().find(|client| client.link == Some(*link));
@@ -204,12 +198,15 @@ pub(crate) fn check_on_full_disk(
             let own = message.qos == QoS::ExactlyOnce && checker.keeps_session(client.index);
             let need = checker
                 .ledger
-                .needs_disk(*number, plan.vandals > 0, &|client| {
+                .needs_disk(*number, world.plan.vandals > 0, &|client| {
                     checker.keeps_session(client)
                 });
             let (must, may) = (own || need.0, own || need.1);
             let is_refused = client.refused.contains(number);
             let is_acked = message.acked.is_some();
+            if !is_acked && !is_refused && world.is_held(*link) {
+                break; // Its answer may be among what is held back.
+            }
             ensure!(
                 !(must && is_acked),
                 "message {number} is taken, and the disk is full"

@@ -406,7 +406,7 @@ impl Run {
             published.push((link, numbers));
         }
         self.pass(Span::from_s(2))?;
-        check_on_full_disk(&self.checker, &self.clients, &published, &self.world.plan)?;
+        check_on_full_disk(&self.world, &self.checker, &self.clients, &published)?;
         match self.world.plan.seed.is_multiple_of(3) && self.world.plan.crash_steps.is_some() {
             true => self.crash()?,
             false => self.world.make_room(),

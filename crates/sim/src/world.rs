@@ -316,6 +316,17 @@ impl World {
         keeps.any(|keep| keep.is_busy())
     }
 
+    /// Whether some output of a connection has not been handed to the network.
+    pub(crate) fn is_held(&self, link: LinkId) -> bool {
+        match self.links[link.0].place {
+            Place::At(shard, connection) => {
+                let effects = &self.stations[shard.index()].effects;
+                effects.pending_bytes(connection) > 0
+            }
+            _ => false,
+        }
+    }
+
     /// Time passes at once, as if the machine had slept.
     pub fn jump(&mut self, microseconds: u64) {
         let from = self.now;
