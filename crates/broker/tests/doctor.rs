@@ -37,6 +37,8 @@ const SOUND: &[(&str, &str)] = &[
     ("proc/sys/kernel/osrelease", "6.12.1-amd64\n"),
     ("proc/sys/kernel/io_uring_disabled", "0\n"),
     ("proc/sys/net/core/somaxconn", "4096\n"),
+    ("proc/sys/net/core/busy_poll", "0\n"),
+    ("proc/sys/net/core/busy_read", "0\n"),
     ("proc/sys/net/ipv4/tcp_max_syn_backlog", "8192\n"),
     ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
     ("proc/sys/net/ipv4/ip_local_reserved_ports", "\n"),
@@ -202,6 +204,12 @@ const PLANTS: &[Plant] = &[
         "tcp-memory",
         "warning",
         &[("proc/sys/net/ipv4/tcp_mem", "1024 2048 4096")],
+        &[],
+    ),
+    (
+        "busy-polling",
+        "notice",
+        &[("proc/sys/net/core/busy_poll", "50\n")],
         &[],
     ),
     (

@@ -109,6 +109,7 @@ const CHECKS: &[Check] = &[
     ("conntrack", network::tracked_connections),
     ("tcp-memory", network::tcp_memory),
     ("tcp-buffers", network::tcp_buffers),
+    ("busy-polling", network::busy_polling),
     ("receive-steering", network::receive_steering),
     ("governor", machine::governor),
     ("smt", machine::siblings),

@@ -48,6 +48,32 @@ pub(super) fn sysctl(name: &str) -> String {
     format!("/proc/sys/{}", name.replace('.', "/"))
 }
 
+/// Whether waits look at the network card before they sleep, which the io_uring driver's do not.
+pub(super) fn busy_polling(case: &Case) -> Verdict {
+    const NAMES: [&str; 2] = ["net.core.busy_poll", "net.core.busy_read"];
+    let [Some(poll), Some(read)] = NAMES.map(|name| case.host.number(&sysctl(name))) else {
+        return Verdict::unknown(format!("{} cannot be read", NAMES.join(" and ")));
+    };
+    if poll == 0 && read == 0 {
+        return Verdict::fine("off: who waits sleeps");
+    }
+    let has_isolated = case
+        .host
+        .text("/sys/devices/system/cpu/isolated")
+        .is_some_and(|list| !list.trim().is_empty());
+    if case.plan.is_epoll && has_isolated {
+        return Verdict::fine(format!("{} = {poll}, {} = {read}", NAMES[0], NAMES[1]));
+    }
+    Verdict::notice(
+        format!(
+            "{} is {poll} and {} is {read}: whoever waits by epoll or reads looks at the network card \
+             for so many microseconds and burns CPU time; the io_uring driver gains nothing from it",
+            NAMES[0], NAMES[1]
+        ),
+        "sysctl net.core.busy_poll=0 net.core.busy_read=0; or isolated CPUs and --driver epoll",
+    )
+}
+
 pub(super) fn local_ports(case: &Case) -> Verdict {
     const NAME: &str = "net.ipv4.ip_local_port_range";
     let Some([first, last]) = case

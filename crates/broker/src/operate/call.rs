@@ -140,9 +140,10 @@ impl Broker {
                 let request = request.header(HOST, "localhost");
                 let request = request.body(Full::from(bytes)).map_err(wrong)?;
                 let place = self.desk.socket()?;
-                let (short, _open) = place
-                    .short()
-                    .map_err(|error| unreachable(&place.to_string(), &error.to_string()))?;
+                let (short, _open) = place.short().map_err(|error| match error.kind() {
+                    ErrorKind::PermissionDenied => forbidden(&place.to_string()),
+                    _ => unreachable(&place.to_string(), &error.to_string()),
+                })?;
                 let stream = in_time(async {
                     match UnixStream::connect(short).await {
                         Err(why) if why.kind() == ErrorKind::PermissionDenied => Ok(None),

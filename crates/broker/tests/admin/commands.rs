@@ -63,6 +63,24 @@ fn what_is_there_is_listed_for_people_and_for_scripts() {
     ok(&["drain", "end"]);
 }
 
+/// Who may not open the socket hears that, and not that no broker is there. Only root can try.
+fn not_for_strangers(data: &str) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt;
+    let mut command = crate::support::meshring();
+    let output = command
+        .args(["shards", "--data", data])
+        .uid(65_534)
+        .output();
+    // The program itself may lie where that user cannot go.
+    let Ok(output) = output else { return };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("not for you to open"), "{stderr}");
+}
+
 #[test]
 fn failures_have_their_exit_codes() {
     let target = Target::start(&["--admin", "127.0.0.1:0"]);
@@ -82,6 +100,7 @@ fn failures_have_their_exit_codes() {
     fails(&["log", "", "--data", data], 1, "is no level");
     fails(&["clients", "--data", "/nowhere"], 3, "/nowhere/admin.sock");
     fails(&["retained", "--data", data], 2, "");
+    not_for_strangers(data);
     fails(&["slow", "--limit", "0", "--data", data], 2, "");
     let admin = target.broker.admin.unwrap().to_string();
     let (code, stdout, stderr) = run(&["shards", "--data", data, "--admin", &admin]);
