@@ -205,6 +205,7 @@ impl Operation {
         self.crowd.turn_until(self.pause, |_| false)?;
         let before = self.crowd.standing();
         self.crowd.cut_mortals();
+        self.crowd.step_began_ns = self.crowd.now_ns();
         let begun = Instant::now();
         let mut away = Away::default();
         let (worked, work_s) = self.watch(work, &mut away)?;

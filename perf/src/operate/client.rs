@@ -18,6 +18,8 @@ pub const WINDOW: usize = 8;
 /// The first pause before a client comes back; it is doubled each time, up to
 /// [`Common::backoff_max_ns`].
 const BACKOFF_NS: u64 = 1_000_000_000;
+/// PUBCOMP's reason for a PUBREL whose exchange is over already: "Packet Identifier not found".
+const NOT_FOUND: u8 = 0x92;
 
 /// What all clients of a run have in common.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ struct Flight {
     due_ns: u64,
     /// PUBREC has come; PUBCOMP has not.
     is_released: bool,
+    /// PUBREL has been sent on more than one connection.
+    is_released_again: bool,
 }
 
 /// A client.
@@ -111,6 +115,8 @@ pub struct Client {
     pub is_held: bool,
     /// A PINGREQ without its answer, and when it went.
     pub pinged_ns: Option<u64>,
+    /// When this connection began.
+    pub connected_ns: u64,
     link: Option<Link>,
     flights: Vec<Flight>,
     next_packet_id: u16,
@@ -146,6 +152,7 @@ impl Client {
             incarnation: 0,
             is_held: false,
             pinged_ns: None,
+            connected_ns: 0,
             link: None,
             flights: Vec::new(),
             next_packet_id: 1,
@@ -163,11 +170,12 @@ impl Client {
     }
 
     /// Begins to connect. False where that fails at once.
-    pub fn connect(&mut self, common: &Common, registry: &Registry) -> bool {
+    pub fn connect(&mut self, common: &Common, registry: &Registry, now_ns: u64) -> bool {
         assert_eq!(self.phase, Phase::Away, "one connection at a time");
         self.incarnation += 1;
         self.was_told = false;
         self.pinged_ns = None;
+        self.connected_ns = now_ns;
         let link = Link::open(common.target, self.number as usize, registry);
         self.link = link.ok();
         if self.link.is_some() {
@@ -195,7 +203,9 @@ impl Client {
     pub fn on_closed(&mut self, now_ns: u64, truth: &mut Truth) {
         match self.phase {
             Phase::Ready | Phase::Subscribing => {
-                truth.on_closed(now_ns, self.was_told, self.plan.version == Version::V5);
+                let was_reset = self.link.as_ref().is_some_and(Link::was_reset);
+                let is_owed_a_reason = self.plan.version == Version::V5 && !self.was_told;
+                truth.on_closed(now_ns, is_owed_a_reason, was_reset);
             }
             Phase::Connecting | Phase::Greeting => truth.counts.failed += 1,
             Phase::Away => {}
@@ -333,8 +343,9 @@ impl Client {
             self.received.clear();
             self.has_subscribed = false;
         }
-        for flight in &self.flights {
+        for flight in &mut self.flights {
             if flight.is_released && session_present {
+                flight.is_released_again = true;
                 packet::push_ack(replies, PUBREL, flight.packet_id);
             } else {
                 flight.push(self.plan.version, session_present, truth, replies);
@@ -402,7 +413,9 @@ impl Client {
         };
         let flight = self.flights[at];
         let qos = truth.streams[flight.stream as usize].qos;
-        if reason >= 0x80 {
+        // The first PUBREL has been answered, and the answer went down with its connection.
+        let is_over = kind == PUBCOMP && reason == NOT_FOUND && flight.is_released_again;
+        if reason >= 0x80 && !is_over {
             self.flights.remove(at);
             return truth
                 .fault(|| format!("client {number}: message {flight:?} refused with {reason:#x}"));
@@ -449,6 +462,7 @@ impl Client {
             sequence: stream.sent,
             due_ns,
             is_released: false,
+            is_released_again: false,
         };
         stream.sent += 1;
         truth.counts.published += 1;
@@ -490,5 +504,57 @@ impl Flight {
             payload: &packet::stamp(self.stream, self.sequence, self.due_ns),
         };
         packet::push_publish(out, version, &publish);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client with a QoS 2 message that has been released.
+    fn releasing(truth: &mut Truth) -> Client {
+        let stream = truth.add_stream("a".to_owned(), 2, false);
+        let plan = Plan {
+            version: Version::V5,
+            kept: true,
+            filter: None,
+            will_delay_s: None,
+            sends: None,
+            edges: Vec::new(),
+            watches: false,
+            is_mortal: false,
+        };
+        let mut client = Client::new(0, plan);
+        client.has_session = true;
+        client.flights.push(Flight {
+            packet_id: 7,
+            stream,
+            sequence: 0,
+            due_ns: 0,
+            is_released: true,
+            is_released_again: false,
+        });
+        client
+    }
+
+    #[test]
+    fn an_exchange_that_the_broker_has_finished_is_over_when_it_is_asked_again() {
+        let mut truth = Truth::default();
+        let mut client = releasing(&mut truth);
+        client.phase = Phase::Greeting;
+        let mut replies = Vec::new();
+        client.on_connack(true, &mut truth, &mut replies);
+        assert_eq!(replies, [PUBREL, 2, 0, 7]);
+        client.on_ack(PUBCOMP, 7, NOT_FOUND, 0, &mut truth, &mut replies);
+        assert_eq!((truth.counts.acknowledged, truth.counts.faults), (1, 0));
+        assert_eq!(client.in_flight(), 0);
+    }
+
+    #[test]
+    fn an_exchange_that_the_broker_has_forgotten_is_a_fault() {
+        let mut truth = Truth::default();
+        let mut client = releasing(&mut truth);
+        client.on_ack(PUBCOMP, 7, NOT_FOUND, 0, &mut truth, &mut Vec::new());
+        assert_eq!((truth.counts.acknowledged, truth.counts.faults), (0, 1));
     }
 }

@@ -57,6 +57,8 @@ pub struct Crowd {
     pub common: Common,
     /// Whether new messages are published.
     pub is_busy: bool,
+    /// When the work of this step began.
+    pub step_began_ns: u64,
     /// Streams that are written once.
     pub retained: std::ops::Range<u32>,
     poll: Poll,
@@ -102,6 +104,7 @@ impl Crowd {
             clients,
             common,
             is_busy: false,
+            step_began_ns: 0,
             retained: population.retained,
             poll: Poll::new().context("no poller")?,
             events: Events::with_capacity(EVENTS_MAX),
@@ -283,7 +286,7 @@ impl Crowd {
                     .push(Reverse((self.now_ns + HELD_NS, number, timer)));
             }
             Timer::Connect => {
-                if client.connect(&self.common, self.poll.registry()) {
+                if client.connect(&self.common, self.poll.registry(), self.now_ns) {
                     let greeting = Timer::Greeting(client.incarnation);
                     self.timers
                         .push(Reverse((self.now_ns + GREETING_NS, number, greeting)));
@@ -310,8 +313,15 @@ impl Crowd {
     fn on_ping(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if client.phase == Phase::Ready && !client.ping(self.now_ns) {
+            // The kernel of a broker that is gone has said so, once, and that was lost.
+            let is_old = client.connected_ns < self.step_began_ns;
+            let which = if is_old {
+                ", connected before this step"
+            } else {
+                ""
+            };
             self.truth
-                .fault(|| format!("client {index} got no PINGRESP for a keep-alive time"));
+                .fault(|| format!("client {index} got no PINGRESP for a keep-alive time{which}"));
             self.leave(index);
         }
         // Three quarters of what was agreed, as clients do.

@@ -3,7 +3,7 @@
 //! Bounded: what waits to be written is what the client has in flight and its answers; what has been
 //! read is taken apart at once, but for the front of a packet whose rest has not come.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
@@ -24,6 +24,7 @@ pub struct Link {
     /// What the kernel has not taken.
     outbox: Vec<u8>,
     is_connected: bool,
+    was_reset: bool,
 }
 
 impl Link {
@@ -57,6 +58,7 @@ impl Link {
             inbox: Vec::new(),
             outbox: Vec::new(),
             is_connected: false,
+            was_reset: false,
         })
     }
 
@@ -66,11 +68,20 @@ impl Link {
         self.is_connected
     }
 
+    /// Whether the connection has ended with a reset.
+    pub fn was_reset(&self) -> bool {
+        self.was_reset
+    }
+
     /// Writes `bytes` now, or keeps what the kernel does not take. That a connection is broken is
     /// noticed when it is read.
     pub fn send(&mut self, bytes: &[u8]) {
         if self.outbox.is_empty() {
-            let written = self.stream.write(bytes).unwrap_or(0);
+            let written = self.stream.write(bytes);
+            // The kernel tells of a reset once, to whoever comes first.
+            let is_reset = |error: &Error| error.kind() == ErrorKind::ConnectionReset;
+            self.was_reset |= written.as_ref().is_err_and(is_reset);
+            let written = written.unwrap_or(0);
             self.outbox.extend_from_slice(&bytes[written..]);
         } else {
             self.outbox.extend_from_slice(bytes);
@@ -84,7 +95,10 @@ impl Link {
                 Ok(0) => return,
                 Ok(written) => drop(self.outbox.drain(..written)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(error) => {
+                    self.was_reset |= error.kind() == ErrorKind::ConnectionReset;
+                    return;
+                }
             }
         }
         self.outbox = Vec::new();
@@ -106,6 +120,7 @@ impl Link {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
+                    self.was_reset |= error.kind() == ErrorKind::ConnectionReset;
                     let is_open = matches!(
                         error.kind(),
                         ErrorKind::WouldBlock | ErrorKind::NotConnected
@@ -131,6 +146,8 @@ fn source_address(client: usize) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -138,5 +155,27 @@ mod tests {
         assert_eq!(source_address(0), source_address(CLIENTS_PER_SOURCE - 1));
         assert_ne!(source_address(0), source_address(CLIENTS_PER_SOURCE));
         assert!(source_address(20_999).ip().is_loopback());
+    }
+
+    #[test]
+    fn a_reset_is_no_orderly_end() {
+        for is_reset in [false, true] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let poll = mio::Poll::new().unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut link = Link::open(address, 0, poll.registry()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let accepted = Socket::from(accepted);
+            if is_reset {
+                accepted.set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(accepted);
+            let mut buffer = [0; 16];
+            let begun = Instant::now();
+            while link.read(&mut buffer).is_some() {
+                assert!(begun.elapsed() < Duration::from_secs(10), "it never ends");
+            }
+            assert_eq!(link.was_reset(), is_reset);
+        }
     }
 }

@@ -71,7 +71,10 @@ impl Row {
         let untold = counts.untold;
         check(
             untold == 0,
-            format!("{untold} clients of MQTT 5 were not told why"),
+            format!(
+                "{untold} clients of MQTT 5 were not told why, {} of them cut off by a reset",
+                counts.untold_by_reset
+            ),
         );
         let unanswered = counts.unanswered;
         check(

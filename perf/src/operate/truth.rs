@@ -74,6 +74,8 @@ pub struct Counts {
     pub closed: u64,
     /// Of those, MQTT 5 clients that were not told why.
     pub untold: u64,
+    /// Of these, connections that ended with a reset, which throws away what was still under way.
+    pub untold_by_reset: u64,
     /// Reasons that were told.
     pub reasons: BTreeMap<u8, u64>,
     /// Most connections ended within one second.
@@ -192,10 +194,11 @@ impl Truth {
         edge.newest = stamp.sequence + 1;
     }
 
-    /// The broker has ended a connection that was up.
-    pub fn on_closed(&mut self, now_ns: u64, was_told: bool, is_v5: bool) {
+    /// The broker has ended a connection that was up, without the reason that was owed if `is_untold`.
+    pub fn on_closed(&mut self, now_ns: u64, is_untold: bool, was_reset: bool) {
         self.counts.closed += 1;
-        self.counts.untold += u64::from(is_v5 && !was_told);
+        self.counts.untold += u64::from(is_untold);
+        self.counts.untold_by_reset += u64::from(is_untold && was_reset);
         let second = now_ns / 1_000_000_000;
         if self.closed_second.0 != second {
             self.closed_second = (second, 0);
