@@ -34,7 +34,6 @@ use crate::telemetry::command as traced;
 use arguments::{Arguments, Command, ConfigArguments};
 use clap::{CommandFactory, Parser};
 use cli::ClientCommand;
-use std::io::stdout;
 use std::process::ExitCode;
 
 // Shards free what other shards allocated; this allocator gives every thread a heap of its own
@@ -109,13 +108,17 @@ fn main() -> ExitCode {
         Command::LogLevel(c) => return operate(&c.desk, &Operator::Log(c.what)),
         Command::Client(command) => return cli::run(command, connection),
         Command::Completions(arguments) => {
-            cli::pages::completions(Arguments::command(), arguments.shell, &mut stdout())
+            let mut page = Vec::new();
+            cli::pages::completions(Arguments::command(), arguments.shell, &mut page)
+                .and_then(|()| output::print(&String::from_utf8_lossy(&page)))
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(Into::into)
         }
         Command::Man(arguments) => {
             let directory = arguments.directory.as_deref();
-            cli::pages::manual(Arguments::command(), directory, &mut stdout())
+            let mut page = Vec::new();
+            cli::pages::manual(Arguments::command(), directory, &mut page)
+                .and_then(|()| output::print(&String::from_utf8_lossy(&page)))
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(Into::into)
         }

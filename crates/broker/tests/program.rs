@@ -73,6 +73,8 @@ fn what_cannot_be_written_is_said_and_nobody_need_read() {
     for arguments in [
         &["config", "example"][..],
         &["config", "show", "--dev"],
+        &["completions", "bash"],
+        &["man"],
         &["doctor", "--dev", "--data", data],
         &["doctor", "--dev", "--data", data, "--json"],
     ] {

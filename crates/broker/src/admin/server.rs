@@ -1,6 +1,7 @@
 //! The admin API's server: sockets become requests, and requests go to the routes.
 //!
-//! Bounded: [`CONNECTIONS_MAX`] connections, of which each is at one request at a time; a head must
+//! Bounded: [`CONNECTIONS_MAX`] connections by TCP and as many by Unix sockets, so that strangers keep
+//! nobody on this machine out. Each is at one request at a time; a head must
 //! have come within [`HEAD_TIME_MAX`], and a body has [`BODY_BYTES_MAX`] bytes at most.
 
 use super::{SOCKET, State, routes};
@@ -18,16 +19,16 @@ use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-/// Connections that may be open.
+/// Connections that may be open by TCP, and by Unix sockets.
 const CONNECTIONS_MAX: usize = 128;
 /// How long the head of a request may take to come.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -35,6 +36,42 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const BODY_BYTES_MAX: usize = 64 * 1_024;
 /// How long accepting pauses when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two lines that say that there is no room.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Room for connections of one kind.
+struct Room {
+    places: Arc<Semaphore>,
+    /// Which kind, for people.
+    kind: &'static str,
+    /// When it was last said that there is none.
+    said: Mutex<Option<Instant>>,
+}
+
+impl Room {
+    fn new(kind: &'static str) -> Arc<Room> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let said = Mutex::new(None);
+        Arc::new(Room { places, kind, said })
+    }
+
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if place.is_none() {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.is_none_or(|said| said.elapsed() >= SILENCE) {
+                *said = Some(Instant::now());
+                let (kind, most) = (self.kind, CONNECTIONS_MAX);
+                warn!(
+                    kind,
+                    most, "admin connections are full: further ones are closed"
+                );
+            }
+        }
+        place
+    }
+}
 
 /// Something to accept from, which does not block.
 #[derive(Debug)]
@@ -56,19 +93,19 @@ pub enum Order {
 
 /// Serves until the process ends.
 pub async fn serve(state: Arc<State>, mut orders: UnboundedReceiver<Order>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (by_tcp, by_unix) = (Room::new("tcp"), Room::new("unix"));
     let guarded = routes::guarded(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let free = routes::free(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let mut accepting: HashMap<u64, JoinHandle<()>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Open(number, socket) => {
-                let room = Arc::clone(&room);
+                let (by_tcp, by_unix) = (Arc::clone(&by_tcp), Arc::clone(&by_unix));
                 let task = match socket {
                     Socket::Tcp(socket) => tokio::net::TcpListener::from_std(socket)
-                        .map(|socket| tokio::spawn(accept_tcp(socket, guarded.clone(), room))),
+                        .map(|socket| tokio::spawn(accept_tcp(socket, guarded.clone(), by_tcp))),
                     Socket::Unix(socket) => tokio::net::UnixListener::from_std(socket)
-                        .map(|socket| tokio::spawn(accept_unix(socket, free.clone(), room))),
+                        .map(|socket| tokio::spawn(accept_unix(socket, free.clone(), by_unix))),
                 };
                 match task {
                     Ok(task) => drop(accepting.insert(number, task)),
@@ -88,7 +125,7 @@ pub async fn serve(state: Arc<State>, mut orders: UnboundedReceiver<Order>) {
     }
 }
 
-async fn accept_tcp(listener: tokio::net::TcpListener, routes: Router, room: Arc<Semaphore>) {
+async fn accept_tcp(listener: tokio::net::TcpListener, routes: Router, room: Arc<Room>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => answer(stream, &routes, &room),
@@ -97,7 +134,7 @@ async fn accept_tcp(listener: tokio::net::TcpListener, routes: Router, room: Arc
     }
 }
 
-async fn accept_unix(listener: tokio::net::UnixListener, routes: Router, room: Arc<Semaphore>) {
+async fn accept_unix(listener: tokio::net::UnixListener, routes: Router, room: Arc<Room>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => answer(stream, &routes, &room),
@@ -112,11 +149,11 @@ async fn pause(error: &io::Error) {
 }
 
 /// Answers what comes on a connection; without room it is closed at once.
-fn answer<S>(stream: S, routes: &Router, room: &Arc<Semaphore>)
+fn answer<S>(stream: S, routes: &Router, room: &Room)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Ok(place) = Arc::clone(room).try_acquire_owned() else {
+    let Some(place) = room.place() else {
         return;
     };
     let service = TowerToHyperService::new(routes.clone());

@@ -2,6 +2,7 @@
 
 use crate::api::{Target, call_at, mode, raw};
 use crate::support::{Broker, PATIENCE, SERVE, run};
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -17,6 +18,27 @@ fn the_socket_is_for_its_owner_and_goes_with_the_broker() {
     target.broker.signal("TERM");
     assert!(target.broker.wait().0.success());
     assert!(!target.socket().exists());
+}
+
+#[test]
+fn strangers_at_the_address_keep_nobody_from_the_socket() {
+    let target = Target::start(&["--admin", "127.0.0.1:0"]);
+    let address = target.broker.admin.unwrap();
+    let mut idle: Vec<TcpStream> = Vec::new();
+    for _ in 0..128 {
+        idle.push(TcpStream::connect(address).unwrap());
+    }
+    // The next one finds no room: it is closed without a word.
+    let mut next = TcpStream::connect(address).unwrap();
+    next.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut word = [0];
+    let read = next.read(&mut word).map_err(|error| error.kind());
+    assert!(
+        matches!(read, Ok(0) | Err(ErrorKind::ConnectionReset)),
+        "{read:?}"
+    );
+    assert_eq!(target.call("GET", "/v1/shards", "").status, 200);
+    drop(idle);
 }
 
 #[test]
