@@ -5,9 +5,9 @@ use super::choices::{
 };
 use super::keys::Config;
 use super::setting::{Cpus, Shards};
-use crate::admin::Doors;
+use crate::admin::{Doors, SOCKET};
 use crate::cpus::CpuList;
-use crate::durability;
+use crate::durability::{self, Mode};
 use crate::helpers::Rules;
 use crate::helpers::roots::Roots;
 use crate::helpers::signature::Signer;
@@ -18,7 +18,7 @@ use shard::{Anonymous, Dialect, Durability, Limits, Listener, MeshConfig};
 use std::fs;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::Pepper;
 
@@ -114,9 +114,14 @@ impl Config {
 
     /// Where operators come in.
     pub fn admin_doors(&self) -> Doors {
+        // With a directory, there is one in it anyway.
+        let is_there = |path: &PathBuf| {
+            self.durability.mode != Mode::Memory && *path == self.general.data.join(SOCKET)
+        };
+        let socket = self.admin.socket.0.clone();
         Doors {
             addresses: self.admin.listen.clone(),
-            socket: self.admin.socket.0.clone(),
+            socket: socket.filter(|path| !is_there(path)),
             token_file: self.admin.token_file.0.clone(),
             ..Doors::default()
         }

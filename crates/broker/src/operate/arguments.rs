@@ -123,24 +123,23 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The socket to ask: as given, or as the broker's configuration says. Errs if that cannot be
+    /// The sockets to ask, the next if nobody answers at one: as given, or as the broker's
+    /// configuration says; whose `admin.socket` may be newer than the broker is. Errs if that cannot be
     /// read.
-    pub fn socket(&self) -> Result<Place, Failure> {
+    pub fn sockets(&self) -> Result<Vec<Place>, Failure> {
         if let Some(path) = &self.admin_socket {
-            return Ok(Place::new(path, "--admin-socket"));
+            return Ok(vec![Place::new(path, "--admin-socket")]);
         }
         if let Some(data) = &self.data {
-            return Ok(Place::new(&data.join(SOCKET), "--data"));
+            return Ok(vec![Place::new(&data.join(SOCKET), "--data")]);
         }
         let loaded = glance(self.config.as_deref(), self.dev).map_err(Failure::Usage)?;
         let config = &loaded.config;
-        Ok(match &config.admin.socket.0 {
-            Some(path) => Place::new(path, &loaded.blame("admin.socket")),
-            None => {
-                let path = config.general.data.join(SOCKET);
-                Place::new(&path, &loaded.blame("general.data"))
-            }
-        })
+        let named = config.admin.socket.0.as_ref();
+        let named = named.map(|path| Place::new(path, &loaded.blame("admin.socket")));
+        let kept = config.general.data.join(SOCKET);
+        let kept = Place::new(&kept, &loaded.blame("general.data"));
+        Ok(named.into_iter().chain([kept]).collect())
     }
 
     /// The file with the token: as given, or as the broker's configuration says. Errs if that cannot

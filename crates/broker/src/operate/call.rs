@@ -133,34 +133,46 @@ impl Broker {
                 let request = request.header(HOST, address);
                 let request = request.body(Full::from(bytes)).map_err(wrong)?;
                 let stream = in_time(TcpStream::connect(address)).await;
-                let stream = stream.map_err(|why| unreachable(address, &why))?;
+                let stream = stream.map_err(|why| unreachable(&format!("{address}: {why}")))?;
                 exchange(stream, request).await
             }
             None => {
                 let request = request.header(HOST, "localhost");
                 let request = request.body(Full::from(bytes)).map_err(wrong)?;
-                let place = self.desk.socket()?;
-                let (short, _open) = place.short().map_err(|error| match error.kind() {
-                    ErrorKind::PermissionDenied => forbidden(&place.to_string()),
-                    _ => unreachable(&place.to_string(), &error.to_string()),
-                })?;
-                let stream = in_time(async {
-                    match UnixStream::connect(short).await {
-                        Err(why) if why.kind() == ErrorKind::PermissionDenied => Ok(None),
-                        done => done.map(Some),
-                    }
-                });
-                let stream = stream.await;
-                let stream = stream.map_err(|why| unreachable(&place.to_string(), &why))?;
-                let stream = stream.ok_or_else(|| forbidden(&place.to_string()))?;
+                let stream = self.socket().await?;
                 exchange(stream, request).await
             }
         }
     }
+
+    /// Connects to the first socket at which somebody answers.
+    async fn socket(&self) -> Result<UnixStream, Failure> {
+        let places = self.desk.sockets()?;
+        let mut failures = Vec::new();
+        for place in &places {
+            let name = place.to_string();
+            let connected = match place.short() {
+                Ok((short, _open)) => {
+                    let connected =
+                        tokio::time::timeout(PATIENCE, UnixStream::connect(short)).await;
+                    connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+                }
+                Err(error) => Err(error),
+            };
+            match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(forbidden(&name));
+                }
+                Err(error) => failures.push(format!("{name}: {error}")),
+            }
+        }
+        Err(unreachable(&failures.join("; nor at ")))
+    }
 }
 
-fn unreachable(place: &str, why: &str) -> Failure {
-    Failure::Unreachable(format!("no broker answers at {place}: {why}"))
+fn unreachable(where_and_why: &str) -> Failure {
+    Failure::Unreachable(format!("no broker answers at {where_and_why}"))
 }
 
 fn forbidden(place: &str) -> Failure {

@@ -59,10 +59,14 @@ impl Configured {
         self.folder.path().join("data")
     }
 
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("meshring.toml")
+    }
+
     /// Writes the file again.
     pub fn write(&self, text: &str) {
-        let path = self.folder.path().join("meshring.toml");
-        std::fs::write(path, with_data(text, &self.data())).unwrap();
+        std::fs::write(self.path(), with_data(text, &self.data())).unwrap();
     }
 
     /// Sends SIGHUP, and waits until the log says this after it.
