@@ -2,17 +2,20 @@
 //! the journal reads along, as JSON.
 
 mod fields;
+mod journal;
 
 use crate::config::choices::LogFormat;
 use crate::config::{Config, Telemetry};
 use crate::telemetry;
 use anyhow::Context;
 use fields::Fields;
+pub use journal::complain;
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -24,17 +27,10 @@ static CHANGE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// Whether lines are JSON.
 fn is_json(format: LogFormat) -> bool {
     match format {
-        LogFormat::Auto => goes_to_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
+        LogFormat::Auto => journal::reads_along(),
         LogFormat::Text => false,
         LogFormat::Json => true,
     }
-}
-
-/// Whether stderr is the stream that systemd has named. A program that we were started by may have
-/// left us the variable and another stderr. systemd.exec(5)
-fn goes_to_journal(named: Option<&str>) -> bool {
-    let is = rustix::fs::fstat(stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
-    is.is_ok_and(|is| Some(is.as_str()) == named)
 }
 
 /// Starts logging, and sending traces if there is where to: not for commands that come and go, which
@@ -44,7 +40,11 @@ pub fn start(config: &Config, has_traces: bool) -> anyhow::Result<()> {
     let (filter, handle) = reload::Layer::new(filter);
     // Logging starts once.
     let _ = CHANGE.set(handle);
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    let writer = match journal::reads_along() {
+        true => BoxMakeWriter::new(journal::Marked),
+        false => BoxMakeWriter::new(stderr),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match is_json(config.general.log_format) {
         true => lines.json().flatten_event(true).boxed(),
         false => {

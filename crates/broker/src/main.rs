@@ -44,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(contradiction) = arguments.contradiction() {
-        eprintln!("meshring: {contradiction}");
+        logs::complain(&format!("meshring: {contradiction}"));
         return ExitCode::from(2);
     }
     let Arguments {
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     net::prefer_small_pages();
     net::prefer_exact_timers();
     if let Err(error) = logs::start(&config, command.has_traces()) {
-        eprintln!("meshring: {error:#}");
+        logs::complain(&format!("meshring: {error:#}"));
         return ExitCode::from(2);
     }
     let result = match command {
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
     };
     telemetry::finish();
     result.unwrap_or_else(|error| {
-        eprintln!("meshring: {error:#}");
+        logs::complain(&format!("meshring: {error:#}"));
         ExitCode::FAILURE
     })
 }

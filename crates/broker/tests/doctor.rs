@@ -499,6 +499,8 @@ fn the_directory_and_the_pepper_are_looked_at() {
     let public = [("FRESHBLU_PEPPER", "change-me-in-production")];
     let pepper = vec![("pepper".to_owned(), "error".to_owned())];
     assert_eq!(ask(root.path(), &[], &public), (3, pepper));
+    let (_, found) = ask(root.path(), &[], &[("MESHRING_PEPPER", "x")]);
+    assert_eq!(found, [("pepper".to_owned(), "warning".to_owned())]);
 
     write(root.path(), "srv/mqtt/manifest.json", "{}");
     let directory = root.path().join("srv/mqtt");

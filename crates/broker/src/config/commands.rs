@@ -106,7 +106,7 @@ pub fn run(command: &ConfigCommand, logs: &LogFlags) -> io::Result<ExitCode> {
 /// Says on stderr what is wrong; gives the exit code for it.
 pub fn complain(problems: &[Problem]) -> ExitCode {
     for problem in problems {
-        eprintln!("meshring: {problem}");
+        crate::logs::complain(&format!("meshring: {problem}"));
     }
     let errors = problems
         .iter()

@@ -352,10 +352,10 @@ impl Layers {
         match key.read(&mut self.config, raw) {
             Ok(()) => self.origins[place] = origin,
             Err(why) => {
-                let shown = if key.is_secret {
-                    "…".to_owned()
-                } else {
-                    raw.to_string()
+                let shown = raw.to_string();
+                let shown = match key.is_secret || has_credentials(&shown) {
+                    true => "…",
+                    false => &shown,
                 };
                 let text = match &origin {
                     Origin::Variable(_) => format!("={shown}: {why}"),
@@ -365,6 +365,12 @@ impl Layers {
             }
         }
     }
+}
+
+/// Whether this may be an address with a user's name and password in it.
+fn has_credentials(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    rest.is_some_and(|rest| rest.contains('@'))
 }
 
 /// That a variable looks like one of ours and is none.

@@ -458,6 +458,19 @@ sessions_max = 1_000
 }
 
 #[test]
+fn a_password_in_an_address_is_not_shown() {
+    let name = "MESHRING_TELEMETRY__ENDPOINT";
+    let value = "http://me:hunter2@localhost:4318";
+    let sources = Sources {
+        environment: Environment::of([(name.into(), value.into())]),
+        ..Sources::default()
+    };
+    let problems = sources.load().unwrap_err();
+    let text = problems.iter().map(ToString::to_string).collect::<String>();
+    assert!(text.contains(name) && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
 fn a_secret_that_everybody_may_read_is_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::TempDir::new().unwrap();

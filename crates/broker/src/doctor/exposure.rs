@@ -4,14 +4,26 @@ use super::Case;
 use super::finding::Verdict;
 use shard::Anonymous;
 
+/// Bytes of a pepper that nobody guesses, if they are drawn: the broker draws 32.
+const PEPPER_BYTES_MIN: usize = 16;
+
 pub(super) fn pepper(case: &Case) -> Verdict {
-    match case.plan.is_pepper_public {
-        false => Verdict::fine("the pepper is not one that everybody can read"),
-        true => Verdict::error(
+    const REMEDY: &str =
+        "MESHRING_PEPPER with a text of your own; tokens that exist have to be made anew";
+    match (case.plan.is_pepper_public, case.plan.pepper_bytes) {
+        (true, _) => Verdict::error(
             "the pepper is the one of FreshBlu's documents: whoever sees the hashes of tokens can \
              try tokens against them",
-            "MESHRING_PEPPER with a text of your own; tokens that exist have to be made anew",
+            REMEDY,
         ),
+        (false, Some(bytes)) if bytes < PEPPER_BYTES_MIN => Verdict::warning(
+            format!(
+                "the pepper has {bytes} bytes, which can be guessed by whoever sees the hashes of \
+                 tokens"
+            ),
+            REMEDY,
+        ),
+        _ => Verdict::fine("the pepper is not one that everybody can read"),
     }
 }
 

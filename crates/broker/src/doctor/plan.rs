@@ -37,6 +37,8 @@ pub struct Plan {
     pub anonymous: Anonymous,
     /// Whether the pepper is one that everybody can read.
     pub is_pepper_public: bool,
+    /// Length of the pepper, if one is given.
+    pub pepper_bytes: Option<usize>,
 }
 
 impl Plan {
@@ -73,6 +75,7 @@ impl Plan {
             admin_token_file: token_file.map(std::path::absolute).transpose()?,
             anonymous: config.anonymous(),
             is_pepper_public: config.is_pepper_public(),
+            pepper_bytes: Some(config.devices.pepper.0.len()).filter(|bytes| *bytes > 0),
         })
     }
 

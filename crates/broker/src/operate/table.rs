@@ -5,6 +5,10 @@ use serde_json::Value;
 /// A column: its head, and where its value stands in a row, as a JSON pointer.
 pub type Column = (&'static str, &'static str);
 
+/// Characters up to which a column grows: what is longer is shown as a whole, and moves the rest of its
+/// own line alone.
+const WIDTH_MAX: usize = 48;
+
 /// Writes pages of rows under one head; columns grow with what they hold.
 pub struct Table {
     columns: &'static [Column],
@@ -35,7 +39,7 @@ impl Table {
             .collect();
         for row in &cells {
             for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.chars().count().min(WIDTH_MAX));
             }
         }
         let mut lines = String::new();
@@ -131,6 +135,9 @@ mod tests {
             "NAME       IN\nlong name  yes\n-          -\n"
         );
         assert_eq!(table.lines(&rows[1..]), "-          -\n");
+        let wide = "x".repeat(3_000);
+        let lines = table.lines(&[json!({ "name": wide }), json!({ "name": "a" })]);
+        assert_eq!(lines, format!("{wide}  -\n{:48}  -\n", "a"));
     }
 
     #[test]

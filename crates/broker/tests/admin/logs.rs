@@ -5,6 +5,12 @@ use crate::support::{Broker, meshring};
 use serde_json::Value;
 use shard::{Cause, Level};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 
 /// What a broker logs from its start to its end.
 fn log_of(flags: &[&str]) -> String {
@@ -36,6 +42,35 @@ fn without_the_journal_lines_are_for_people() {
         first.contains(" INFO ") && !first.starts_with('{'),
         "{first}"
     );
+}
+
+#[test]
+fn the_journal_hears_how_much_a_line_matters() {
+    // A stream of ours is named as systemd would name its own.
+    let lines_of = |flags: &[&str]| {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let theirs = OwnedFd::from(theirs);
+        let stat = File::from(theirs.try_clone().unwrap()).metadata().unwrap();
+        let mut command = meshring();
+        command.env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()));
+        command.args(["serve", "--dev"]).args(flags);
+        let mut child = command.stderr(theirs).spawn().unwrap();
+        drop(command);
+        assert!(!child.wait().unwrap().success());
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        text
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let text = lines_of(&["--durability", "memory", "--mqtt", &address]);
+    let (before, last) = text.trim_end().rsplit_once('\n').unwrap();
+    assert!(last.starts_with("<3>meshring: cannot listen"), "{text}");
+    let first = before.lines().next().unwrap();
+    let first: Value = serde_json::from_str(first.strip_prefix("<6>").unwrap()).unwrap();
+    assert_eq!(first["level"], "INFO");
+    let text = lines_of(&["--config", "/nonexistent/meshring.toml"]);
+    assert!(text.starts_with("<3>meshring: "), "{text}");
 }
 
 #[test]
