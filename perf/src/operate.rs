@@ -238,7 +238,6 @@ impl Operation {
             "    {work_s:.2} s, {} closed, {} delivered, {} faults",
             counts.closed, counts.delivered, counts.faults
         );
-        self.report.faults += counts.faults;
         self.report.steps.push(Row { counts, ..row });
         Ok(())
     }
@@ -349,6 +348,7 @@ impl Operation {
 
     fn finish(self) -> Report {
         let mut report = self.report;
+        report.faults = self.crowd.truth.faults;
         report.told = self.crowd.truth.told;
         report.told.truncate(TOLD_MAX);
         report

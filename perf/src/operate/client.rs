@@ -124,6 +124,8 @@ pub struct Client {
     received: Vec<u16>,
     /// The broker has promised to know the session.
     has_session: bool,
+    /// It has asked for a session and left before the answer: there may be one.
+    may_have_session: bool,
     /// Its subscription has been acknowledged in this session.
     has_subscribed: bool,
     /// DISCONNECT has come.
@@ -158,6 +160,7 @@ impl Client {
             next_packet_id: 1,
             received: Vec::new(),
             has_session: false,
+            may_have_session: false,
             has_subscribed: false,
             was_told: false,
             backoff_ns: BACKOFF_NS,
@@ -188,6 +191,7 @@ impl Client {
     /// which `chance`, from 0 to 1, decides a part: all at once would be no good behaviour.
     pub fn leave(&mut self, common: &Common, chance: f64) -> u64 {
         let was_up = matches!(self.phase, Phase::Ready | Phase::Subscribing);
+        self.may_have_session |= self.phase == Phase::Greeting && self.plan.kept;
         self.phase = Phase::Away;
         self.link = None;
         if was_up {
@@ -335,10 +339,10 @@ impl Client {
         if self.has_session && !session_present {
             truth.fault(|| format!("the session of client {number} is lost"));
         }
-        if session_present && !self.has_session {
+        if session_present && !self.has_session && !self.may_have_session {
             truth.fault(|| format!("client {number} got a session that it never had"));
         }
-        self.has_session = self.plan.kept;
+        (self.has_session, self.may_have_session) = (self.plan.kept, false);
         if !session_present {
             self.received.clear();
             self.has_subscribed = false;
@@ -511,12 +515,10 @@ impl Flight {
 mod tests {
     use super::*;
 
-    /// A client with a QoS 2 message that has been released.
-    fn releasing(truth: &mut Truth) -> Client {
-        let stream = truth.add_stream("a".to_owned(), 2, false);
+    fn client(kept: bool) -> Client {
         let plan = Plan {
             version: Version::V5,
-            kept: true,
+            kept,
             filter: None,
             will_delay_s: None,
             sends: None,
@@ -524,7 +526,13 @@ mod tests {
             watches: false,
             is_mortal: false,
         };
-        let mut client = Client::new(0, plan);
+        Client::new(0, plan)
+    }
+
+    /// A client with a QoS 2 message that has been released.
+    fn releasing(truth: &mut Truth) -> Client {
+        let stream = truth.add_stream("a".to_owned(), 2, false);
+        let mut client = client(true);
         client.has_session = true;
         client.flights.push(Flight {
             packet_id: 7,
@@ -556,5 +564,29 @@ mod tests {
         let mut client = releasing(&mut truth);
         client.on_ack(PUBCOMP, 7, NOT_FOUND, 0, &mut truth, &mut Vec::new());
         assert_eq!((truth.counts.acknowledged, truth.counts.faults), (0, 1));
+    }
+
+    #[test]
+    fn who_left_before_the_answer_may_find_a_session() {
+        let common = Common {
+            target: SocketAddr::from(([127, 0, 0, 1], 1)),
+            run: "r".to_owned(),
+            keep_alive_s: 60,
+            backoff_max_ns: BACKOFF_NS,
+            credentials: None,
+        };
+        // Whether it keeps its session, where it was when it left, and the faults.
+        for (kept, phase, faults) in [
+            (true, Phase::Greeting, 0),
+            (true, Phase::Connecting, 1),
+            (false, Phase::Greeting, 1),
+        ] {
+            let (mut truth, mut client) = (Truth::default(), client(kept));
+            client.phase = phase;
+            client.leave(&common, 0.0);
+            client.phase = Phase::Greeting;
+            client.on_connack(true, &mut truth, &mut Vec::new());
+            assert_eq!(truth.faults, faults, "{kept} {phase:?}");
+        }
     }
 }

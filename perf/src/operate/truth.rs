@@ -94,7 +94,7 @@ pub struct Counts {
     pub wills_came: u64,
     /// Retained messages that were compared.
     pub retained: u64,
-    /// Promises broken, of all kinds.
+    /// Promises broken in this step, of all kinds.
     pub faults: u64,
 }
 
@@ -112,7 +112,9 @@ pub struct Truth {
     pub counts: Counts,
     /// Wills of the current step, with how often each came.
     pub wills: BTreeMap<WillSeen, u32>,
-    /// Words about the first faults of the run.
+    /// Promises broken in the whole run, also before the first step.
+    pub faults: u64,
+    /// Words about the first of them.
     pub told: Vec<String>,
     /// The second that [`Counts::closed_in_1_s_max`] is at, and how many so far.
     closed_second: (u64, u64),
@@ -149,6 +151,7 @@ impl Truth {
     /// A promise has been broken.
     pub fn fault(&mut self, what: impl FnOnce() -> String) {
         self.counts.faults += 1;
+        self.faults += 1;
         if self.told.len() < TOLD_MAX {
             self.told.push(what());
         }
@@ -328,6 +331,15 @@ mod tests {
         assert_eq!(truth.missing(), 0);
         arrive(&mut truth, &[9], 2);
         assert_eq!(truth.counts.twice, 2);
+    }
+
+    #[test]
+    fn what_is_broken_before_the_first_step_is_not_forgotten() {
+        let mut truth = truth(2);
+        truth.fault(|| "at once".to_owned());
+        truth.counts = Counts::default();
+        truth.fault(|| "later".to_owned());
+        assert_eq!((truth.counts.faults, truth.faults), (1, 2));
     }
 
     #[test]
