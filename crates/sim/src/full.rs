@@ -163,8 +163,8 @@ impl Stalls {
 }
 
 /// What a client has published while all disks were full: on this connection, these messages, in
-/// their order.
-pub(crate) type Published = (LinkId, Vec<MessageId>);
+/// their order; and whether some group subscribed to them then.
+pub(crate) type Published = (LinkId, Vec<(MessageId, bool)>);
 
 /// What could not be kept has been refused, and the rest has gone on, though no disk has room.
 ///
@@ -189,7 +189,7 @@ pub(crate) fn check_on_full_disk(
         let Some(client) = client.filter(|client| client.state == State::Online) else {
             continue;
         };
-        for number in numbers {
+        for (number, is_shared) in numbers {
             let message = &checker.ledger.messages[*number];
             if message.qos == QoS::AtMostOnce {
                 checker.ledger.check_present(*number, &is_there)?;
@@ -204,8 +204,14 @@ pub(crate) fn check_on_full_disk(
             let (must, may) = (own || need.0, own || need.1);
             let is_refused = client.refused.contains(number);
             let is_acked = message.acked.is_some();
-            if !is_acked && !is_refused && world.is_held(*link) {
-                break; // Its answer may be among what is held back.
+            if !is_acked && !is_refused {
+                // One that a group has been given back waits with the group, and an answer may be
+                // among what is held back.
+                ensure!(
+                    *is_shared || world.is_held(*link),
+                    "message {number} waits, and the disk is full"
+                );
+                break; // The answers to what follows wait for this one's.
             }
             ensure!(
                 !(must && is_acked),
@@ -217,13 +223,6 @@ pub(crate) fn check_on_full_disk(
             );
             if is_acked {
                 checker.ledger.check_present(*number, &is_there)?;
-            } else if !is_refused {
-                // One that a group has been given back waits with the group.
-                ensure!(
-                    checker.ledger.is_shared(*number),
-                    "message {number} waits, and the disk is full"
-                );
-                break; // The answers to what follows wait for this one's.
             }
         }
     }

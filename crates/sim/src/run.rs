@@ -403,7 +403,10 @@ impl Run {
                 let topic = self.pool.some_topic(&mut self.world.chance);
                 numbers.extend(client.publish(&mut self.world, &mut self.checker, topic, qos));
             }
-            published.push((link, numbers));
+            let ledger = &self.checker.ledger;
+            let numbers = numbers.into_iter();
+            let numbers = numbers.map(|number| (number, ledger.is_shared(number)));
+            published.push((link, numbers.collect()));
         }
         self.pass(Span::from_s(2))?;
         check_on_full_disk(&self.world, &self.checker, &self.clients, &published)?;
