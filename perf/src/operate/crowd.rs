@@ -18,6 +18,8 @@ use super::truth::Truth;
 const READ_BYTES: usize = 64 * 1_024;
 /// Events that one turn takes from the kernel.
 const EVENTS_MAX: usize = 2_048;
+/// Timers that one turn sees to: while many are due, what has come is read in between.
+const TIMERS_MAX: usize = 256;
 /// An attempt to connect ends after this without CONNACK.
 const GREETING_NS: u64 = 20_000_000_000;
 /// Who cannot publish looks again after this.
@@ -145,9 +147,12 @@ impl Crowd {
             }
         }
         self.events = events;
-        while let Some(&Reverse((at, number, timer))) = self.timers.peek()
-            && at <= self.now_ns
-        {
+        for _ in 0..TIMERS_MAX {
+            let due = self.timers.peek().copied();
+            let Some(Reverse((at, number, timer))) = due.filter(|due| due.0.0 <= self.now_ns)
+            else {
+                break;
+            };
             self.timers.pop();
             self.on_timer(at, number, timer);
         }
@@ -296,6 +301,11 @@ impl Crowd {
                 }
             }
             Timer::Greeting(incarnation) => {
+                if client.phase != Phase::Ready && client.incarnation == incarnation {
+                    // As in `on_ping`.
+                    self.on_readable(index);
+                }
+                let client = &mut self.clients[index];
                 let is_late = matches!(
                     client.phase,
                     Phase::Connecting | Phase::Greeting | Phase::Subscribing
@@ -311,6 +321,10 @@ impl Crowd {
     }
 
     fn on_ping(&mut self, index: usize) {
+        if self.clients[index].pinged_ns.is_some() {
+            // Where there is too much to do, the answer may wait to be read.
+            self.on_readable(index);
+        }
         let client = &mut self.clients[index];
         if client.phase == Phase::Ready && !client.ping(self.now_ns) {
             // The kernel of a broker that is gone has said so, once, and that was lost.
@@ -347,5 +361,63 @@ impl Crowd {
         }
         let timer = Reverse((self.now_ns + wait_ns, index as u32, Timer::Publish));
         self.timers.push(timer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::super::population::Size;
+    use super::*;
+
+    /// A crowd whose first client is at work, and the broker's side of its connection.
+    fn crowd() -> (Crowd, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let common = Common {
+            target: listener.local_addr().unwrap(),
+            run: "r".to_owned(),
+            keep_alive_s: 60,
+            backoff_max_ns: 1,
+            credentials: None,
+        };
+        let size = Size {
+            idle: 1,
+            active: 20,
+            retained: 0,
+            rate: 1.0,
+        };
+        let mut truth = Truth::default();
+        let population = Population::new(size, &common.run, &mut truth);
+        let mut crowd = Crowd::new(population, truth, common, 1).unwrap();
+        let is_connecting = crowd.clients[0].connect(&crowd.common, crowd.poll.registry(), 0);
+        assert!(is_connecting);
+        let (accepted, _) = listener.accept().unwrap();
+        crowd.clients[0].phase = Phase::Ready;
+        (crowd, accepted)
+    }
+
+    #[test]
+    fn an_answer_that_waits_to_be_read_is_not_missing() {
+        let (mut crowd, mut broker) = crowd();
+        crowd.on_ping(0);
+        broker.write_all(&[0xD0, 0]).unwrap();
+        crowd.on_ping(0);
+        assert_eq!(crowd.truth.faults, 0);
+        // That was the answer to the first.
+        crowd.on_ping(0);
+        assert_eq!(crowd.truth.faults, 1, "{:?}", crowd.truth.told);
+        assert_eq!(crowd.clients[0].phase, Phase::Away);
+    }
+
+    #[test]
+    fn a_close_that_waits_to_be_read_is_no_missing_answer() {
+        let (mut crowd, broker) = crowd();
+        crowd.on_ping(0);
+        drop(broker);
+        crowd.on_ping(0);
+        assert_eq!((crowd.truth.faults, crowd.truth.counts.closed), (0, 1));
+        assert_eq!(crowd.clients[0].phase, Phase::Away);
     }
 }

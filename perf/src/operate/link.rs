@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Clients per source address, far below the 28,000 ports that one has: those that are turned away
@@ -42,6 +43,9 @@ impl Link {
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if target.ip().is_loopback() && target.is_ipv4() {
+            // Else the kernel looks here for a port that nobody has, which takes the longer the more
+            // connections have ended of late: a crowd that was turned away would never come back.
+            nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(&source_address(client).into())?;
         }
         match socket.connect(&target.into()) {
