@@ -224,7 +224,7 @@ impl Shard {
             || self.groups.wants_turn()
             || self.mesh.wants_turn()
             || self.sweeping.is_some()
-            || (self.stopping.is_some() && !self.has_stopped && !self.durable.is_under_way())
+            || (self.stopping.is_some() && !self.has_stopped && !self.waits_for_others())
             || self.lanes.wants_look();
         if is_busy {
             return Some(self.now);

@@ -109,8 +109,14 @@ pub fn parse(text: &str) -> anyhow::Result<EnvFilter> {
         .map(str::trim)
         .find(|word| !is_directive(word))
     {
-        let words = "is no level; try error, warn, info, debug, trace or info,net=debug";
-        anyhow::bail!("`{word}` {words}");
+        let what = if word.contains('=') {
+            "log filter"
+        } else {
+            "level"
+        };
+        anyhow::bail!(
+            "`{word}` is no {what}; try error, warn, info, debug, trace or info,net=debug"
+        );
     }
     EnvFilter::try_new(text).with_context(|| {
         format!("`{text}` is no log filter; try error, warn, info, debug, trace or info,net=debug")
@@ -119,7 +125,9 @@ pub fn parse(text: &str) -> anyhow::Result<EnvFilter> {
 
 /// Whether a part of a filter is a level, or says one for something.
 fn is_directive(word: &str) -> bool {
-    word.contains('=') || word.parse::<LevelFilter>().is_ok_and(|_| !word.is_empty())
+    let (target, level) = word.rsplit_once('=').unwrap_or(("all", word));
+    let is_level = !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+    is_level && !target.is_empty() && !target.contains(char::is_whitespace)
 }
 
 #[cfg(test)]
@@ -129,7 +137,8 @@ mod tests {
     #[test]
     fn a_word_that_is_no_level_is_no_filter() {
         for wrong in [
-            "ifno", "", " ", "info,", "foo bar", "info,net", "a=b=c", "net=loud",
+            "ifno", "ifno=", "=info", "a b=info", "", " ", "info,", "foo bar", "info,net", "a=b=c",
+            "net=loud",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

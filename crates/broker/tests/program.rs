@@ -359,9 +359,11 @@ fn a_second_signal_ends_it_at_once() {
 fn killed_it_starts_again_on_the_same_port() {
     for driver in DRIVERS {
         let tries: Vec<_> = (0..10).map(|_| restart_on_the_same_port(driver)).collect();
-        let failed = tries.iter().filter(|found| found.is_err()).count();
+        let mut failed = tries.iter().filter_map(|found| found.as_ref().err());
         // Another program may take a port that is free for a moment, but hardly twice.
-        assert!(failed <= 1, "{driver}: {tries:?}");
+        let first = failed.next();
+        let is_taken = first.is_none_or(|log| log.contains("in use"));
+        assert!(is_taken && failed.next().is_none(), "{driver}: {tries:?}");
     }
 }
 

@@ -237,15 +237,21 @@ fn the_directory_is_the_one_of_the_configuration() {
     assert!(stderr.contains("general.data in "), "{stderr}");
     // Of a file that cannot be understood nothing is guessed.
     let broken = root.path().join("broken.toml");
-    std::fs::write(&broken, format!("[general\ndata = {data:?}\n")).unwrap();
-    for command in ["check", "repair", "restore", "backup"] {
-        let mut arguments = vec![command, "--config", text(&broken)];
-        arguments.extend(
-            ["restore", "backup"]
-                .contains(&command)
-                .then_some(text(&backup)),
-        );
-        fails(&arguments, 1, &["broken.toml:1", "--data"]);
+    for (words, line) in [
+        (format!("[general\ndata = {data:?}\n"), "broken.toml:1"),
+        ("[general]\ndata = 5\n".to_owned(), "broken.toml:2"),
+        (
+            format!("[general]\nshards = 1\ndaat = {data:?}\n"),
+            "broken.toml:3",
+        ),
+    ] {
+        std::fs::write(&broken, words).unwrap();
+        for command in ["check", "repair", "restore", "backup"] {
+            let mut arguments = vec![command, "--config", text(&broken)];
+            let is_with_backup = ["restore", "backup"].contains(&command);
+            arguments.extend(is_with_backup.then_some(text(&backup)));
+            fails(&arguments, 1, &[line, "--data"]);
+        }
     }
     // A flag is stronger; a file that was named must be there.
     let elsewhere = root.path().join("elsewhere");

@@ -61,9 +61,9 @@ pub(crate) struct Session {
     /// for a commit, was never sent.
     pub(crate) may_be_new: bool,
     pub(crate) closed: Option<Closed>,
-    /// When its client came back, and when it would have ended otherwise, if that it came back
+    /// When its client came back, and when it would have ended otherwise, as long as that it came back
     /// may not be durable.
-    pub(crate) returned: Option<(Time, Ends)>,
+    pub(crate) returned: Vec<(Time, Ends)>,
     pub(crate) flights: Flights,
     /// The connection that it was last accepted on.
     pub(crate) link: Option<usize>,
@@ -272,14 +272,10 @@ impl Checker {
         session.is_unclear = false;
         session.may_be_new = false;
         let closed = session.closed.take();
-        let former = closed.filter(|_| is_unsure).map(|closed| closed.ends);
-        session.returned = former.map(|(mut earliest, latest)| {
-            // Nor may it be durable that it had come back the time before.
-            if let Some((_, (Some(end), _))) = session.returned {
-                earliest = Some(earliest.map_or(end, |other| other.min(end)));
-            }
-            (now.at, (earliest, latest))
-        });
+        match closed.filter(|_| is_unsure) {
+            Some(closed) => session.returned.push((now.at, closed.ends)),
+            None => session.returned.clear(),
+        }
         session.link = Some(link);
         Ok(())
     }

@@ -136,17 +136,19 @@ impl Checker {
     /// ends as if it had not.
     fn doubt_return(&mut self, client: usize, crash: &Crash) {
         let session = &mut self.sessions[client];
-        let (Some(closed), Some((at, former))) = (&mut session.closed, session.returned) else {
+        session.returned.retain(|(at, _)| *at >= crash.sure);
+        let Some(closed) = session
+            .closed
+            .as_mut()
+            .filter(|_| !session.returned.is_empty())
+        else {
             return;
         };
-        if at < crash.sure {
-            return;
+        let former = session.returned.iter().filter_map(|(_, ends)| ends.0);
+        if let Some(former) = former.min() {
+            session.may_be_new |= former <= crash.at;
+            closed.ends.0 = Some(closed.ends.0.map_or(former, |end| end.min(former)));
         }
-        session.may_be_new |= former.0.is_some_and(|end| end <= crash.at);
-        closed.ends.0 = match (closed.ends.0, former.0) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
         closed.is_doubtful = true;
         self.ledger.detach(client, true);
     }

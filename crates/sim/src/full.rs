@@ -176,12 +176,25 @@ pub(crate) fn check_on_full_disk(
     clients: &[Client],
     published: &[Published],
 ) -> Result<()> {
-    // An answer that waits for the disk, as that to a message that a group keeps, or a will at QoS 2
-    // that came before, holds back all that follows on its connection.
+    // An answer that waits for the disk holds back all that follows on its connection: that to a
+    // message that a group was given back and keeps, and that to a will at QoS 2, which is nobody's to
+    // refuse.
+    let has_cause = |client: &Client, numbers: &[(MessageId, bool)]| {
+        let waits = |(number, is_shared): &(MessageId, bool)| {
+            let message = &checker.ledger.messages[*number];
+            let is_answered = message.acked.is_some() || client.refused.contains(number);
+            *is_shared && message.qos > QoS::AtMostOnce && !is_answered
+        };
+        numbers.iter().any(waits) || checker.ledger.may_hear_exact_will(client.index)
+    };
     let is_there = |index: usize| {
-        let mut links = published.iter().map(|(link, _)| *link);
-        let link = links.find(|link| clients[index].link == Some(*link));
-        clients[index].state == State::Online && link.is_some_and(|link| !world.is_held(link))
+        let client = &clients[index];
+        let mut own = published.iter();
+        let own = own.find(|(link, _)| client.link == Some(*link));
+        client.state == State::Online
+            && own.is_some_and(|(link, numbers)| {
+                !(world.is_held(*link) && has_cause(client, numbers))
+            })
     };
     for (link, numbers) in published {
         let client = clients.iter().find(|client| client.link == Some(*link));
@@ -208,7 +221,9 @@ pub(crate) fn check_on_full_disk(
                 // One that a group has been given back waits with the group, and an answer may be
                 // among what is held back.
                 ensure!(
-                    *is_shared || world.is_held(*link),
+                    *is_shared
+                        || (world.is_held(*link)
+                            && checker.ledger.may_hear_exact_will(client.index)),
                     "message {number} waits, and the disk is full"
                 );
                 break; // The answers to what follows wait for this one's.

@@ -98,7 +98,7 @@ pub struct Plan {
 }
 
 /// Slow subscribers are never closed within a run whose limits are roomy.
-const PATIENCE_MS: u64 = 3_600_000;
+const PATIENCE_MS: u64 = 36_000_000;
 
 impl Plan {
     /// The plan of a seed.

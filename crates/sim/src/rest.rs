@@ -152,6 +152,21 @@ impl Ledger {
         all.any(|one| one.group.is_some() && matches(&one.filter, topic))
     }
 
+    /// Whether a client subscribes, at QoS 2, to the topic of a will at QoS 2.
+    pub(crate) fn may_hear_exact_will(&self, client: usize) -> bool {
+        let wills = self
+            .messages
+            .iter()
+            .filter(|one| one.is_will && one.qos == QoS::ExactlyOnce);
+        let subscriptions = &self.accounts[client].subscriptions;
+        let mut topics = wills.map(|will| &will.topic);
+        topics.any(|topic| {
+            subscriptions
+                .values()
+                .any(|one| matches(&one.filter, topic))
+        })
+    }
+
     /// A message has reached those of its subscribers that are there.
     ///
     /// # Errors

@@ -15,6 +15,10 @@ use std::net::IpAddr;
 /// Comparisons with the slow hashes of one device that may be under way.
 const COMPARISONS_OF_ONE_DEVICE: usize = 8;
 
+/// Refused logins of one device that may be looked up at a time: they wait behind slow hashes, and take
+/// room that is everybody's.
+const LOOKS_AT_ONE_DEVICE: usize = 64;
+
 /// Connections with expired tokens that are ended in one tick.
 const EXPIRED_PER_TICK: usize = 64;
 
@@ -47,7 +51,16 @@ impl Shard {
             (Verdict::MayFit(slow), Proof::Token { secret, peer }) => {
                 if self.may_compare(device) {
                     let login = self.begin_login(peer);
-                    let only_known = matches!(login, Login::OnlyKnown(_));
+                    let only_known = match login {
+                        Login::OnlyKnown(refusal)
+                            if self.looks_at(device) >= LOOKS_AT_ONE_DEVICE =>
+                        {
+                            let told = self.refuse_login(refusal);
+                            return self.tell_asker(asker, told, 0, effects);
+                        }
+                        Login::OnlyKnown(_) => true,
+                        _ => false,
+                    };
                     let (tokens, hashes) = slow.into_iter().unzip();
                     let waiting = Computing::Verify {
                         asker,
@@ -147,6 +160,19 @@ impl Shard {
         let of_this = computing.iter().filter(|(_, waiting)| is_of_this(waiting));
         computing.len() < self.config.limits.computes_max
             && of_this.count() < COMPARISONS_OF_ONE_DEVICE
+    }
+
+    /// How many refused logins of a device are being looked up.
+    fn looks_at(&self, device: DeviceId) -> usize {
+        let is_of_this = |waiting: &Computing| {
+            matches!(waiting, Computing::Verify { device: of, login: Login::OnlyKnown(_), .. }
+                if *of == device)
+        };
+        let computing = &self.mesh.computing;
+        computing
+            .iter()
+            .filter(|(_, waiting)| is_of_this(waiting))
+            .count()
     }
 
     fn judge(&self, device: DeviceId, proof: &Proof) -> Verdict {

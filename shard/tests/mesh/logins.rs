@@ -199,10 +199,11 @@ fn who_is_refused_takes_no_place_of_the_device() {
             client.send_raw(&request.bytes());
             client
         };
-        // All of them are looked up alone, and the ninth is no other than the first.
-        let asking: Vec<Client> = (0..9).map(|_| ask(&wrong)).collect();
+        // They are looked up alone, and the ninth is no other than the first; but not without end.
+        let asking: Vec<Client> = (0..64).map(|_| ask(&wrong)).collect();
         let answered = |client: &Client| take_answer(&mut client.take_raw(), false);
         assert!(asking.iter().all(|client| answered(client).is_none()));
+        assert_eq!(answered(&ask(&wrong)).unwrap().status, 429);
         w.hold_computes(false);
         assert_eq!(mesh.ask_unknown("GET", "/status", None).status, 200);
         for client in &asking {

@@ -14,8 +14,6 @@ use std::sync::Arc;
 
 /// Groups that are looked at for one request.
 const GROUPS_MAX: usize = 10;
-/// What a PUBLISH has beside topic and payload, at most, if it has no properties of its own.
-const PACKET_OVERHEAD: u64 = 16;
 
 /// Which message, from whom and to whom.
 #[derive(Debug, Deserialize)]
@@ -135,9 +133,18 @@ async fn subscriber(
 }
 
 /// Bytes of the PUBLISH, if it is said how many its payload has.
+/// Bytes of the PUBLISH, at least: without properties, and without the byte that says so in version 5.
 fn packet_bytes(wanted: &Wanted) -> Option<u64> {
-    let bytes = wanted.bytes?.saturating_add(PACKET_OVERHEAD);
-    Some(bytes.saturating_add(wanted.topic.len() as u64))
+    let packet_id = if wanted.qos.unwrap_or(0) > 0 { 2 } else { 0 };
+    let head = 2 + wanted.topic.len() as u64 + packet_id;
+    let remaining = wanted.bytes?.saturating_add(head);
+    let length: u64 = match remaining {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    };
+    Some(remaining.saturating_add(1 + length))
 }
 
 fn check_publisher(publisher: Option<&PublisherView>, wanted: &Wanted, findings: &mut Findings) {

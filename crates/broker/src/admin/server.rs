@@ -207,8 +207,11 @@ pub fn bind_at(path: &Path) -> io::Result<UnixListener> {
         // Of one that is refused for another reason nobody knows whether somebody listens.
         Ok(_) => match UnixStream::connect(&short) {
             Ok(_) => return Err(io::Error::from(ErrorKind::AddrInUse)),
-            Err(error) if error.kind() != ErrorKind::ConnectionRefused => return Err(error),
-            Err(_) => {}
+            Err(error) => match error.kind() {
+                // Nobody, or no longer there.
+                ErrorKind::ConnectionRefused | ErrorKind::NotFound => {}
+                _ => return Err(error),
+            },
         },
         Err(_) => {}
     }

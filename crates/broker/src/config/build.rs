@@ -116,7 +116,8 @@ impl Config {
     pub fn admin_doors(&self) -> Doors {
         // With a directory, there is one in it anyway.
         let is_there = |path: &PathBuf| {
-            self.durability.mode != Mode::Memory && *path == self.general.data.join(SOCKET)
+            let own = self.general.data.join(SOCKET);
+            self.durability.mode != Mode::Memory && resolved(path) == resolved(&own)
         };
         let socket = self.admin.socket.0.clone();
         Doors {
@@ -281,6 +282,19 @@ fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     match text.len() as u64 > PEM_FILE_BYTES_MAX {
         true => Err(io::Error::other("it is too large")),
         false => Ok(text),
+    }
+}
+
+/// A path whose directory is named as it is, not by a link or from where this process is; as it is
+/// written if there is no such directory.
+fn resolved(path: &Path) -> PathBuf {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = fs::canonicalize(directory.unwrap_or(Path::new(".")));
+    match (directory, path.file_name()) {
+        (Ok(directory), Some(name)) => directory.join(name),
+        _ => path.to_owned(),
     }
 }
 

@@ -111,8 +111,7 @@ impl Sources {
     }
 
     /// What can be made of everything, whatever is wrong: for commands that only have to find the
-    /// broker. The warnings say why the file says nothing, if it is that. Errs if a file that was
-    /// named cannot be read.
+    /// broker. The warnings say what is wrong. Errs if a file that was named cannot be read.
     pub fn glance(&self) -> Result<Loaded, String> {
         let file = self.file_to_read();
         let named = file.as_deref().filter(|file| *file != Path::new(FILE));
@@ -121,16 +120,16 @@ impl Sources {
             opened.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         }
         let read = file.as_deref().map(file::read).unwrap_or_default();
-        // Nothing of it could be understood.
-        let warnings = match read.entries.is_empty() {
-            true => read.problems.clone(),
-            false => Vec::new(),
-        };
-        let layers = self.layers(read);
+        let Layers {
+            config,
+            origins,
+            mut problems,
+        } = self.layers(read);
+        problems.retain(|problem| problem.severity == Severity::Error);
         Ok(Loaded {
-            config: layers.config,
-            origins: layers.origins,
-            warnings,
+            config,
+            origins,
+            warnings: problems,
             file,
         })
     }
@@ -154,7 +153,9 @@ impl Sources {
                 self.put_variable(&mut layers, key, name, value, is_port);
             }
         }
-        match layers.problems.is_empty() {
+        let problems = &mut layers.problems;
+        problems.retain(|problem| problem.severity == Severity::Error);
+        match problems.is_empty() {
             true => Ok(layers.config),
             false => Err(layers.problems),
         }
@@ -361,7 +362,12 @@ impl Layers {
                     Origin::Variable(_) => format!("={shown}: {why}"),
                     _ => format!("{} = {shown}: {why}", key.path()),
                 };
-                self.problems.push(Problem::error(origin, text));
+                // That variable is for all programs, and others read more in it.
+                let is_ours = !matches!(&origin, Origin::Variable(name) if name == "RUST_LOG");
+                self.problems.push(match is_ours {
+                    true => Problem::error(origin, text),
+                    false => Problem::warning(origin, text),
+                });
             }
         }
     }
@@ -393,14 +399,15 @@ fn unknown_variable(name: &str) -> Option<Problem> {
 fn misspelt_variable(name: &str, variables: &[String]) -> Option<Problem> {
     let older = || {
         let keys = KEYS.iter();
-        keys.flat_map(|key| key.variables.iter().chain(key.ports).copied())
+        let names = keys.flat_map(|key| key.variables.iter().chain(key.ports).copied());
+        names.chain([FILE_VARIABLE])
     };
     if older().any(|known| known == name) {
         return None;
     }
     let meant = variables
         .iter()
-        .find(|known| known.replace("__", "_") == name)
+        .find(|known| strsim::osa_distance(name, &known.replace("__", "_")) <= 1)
         .map(String::as_str);
     let near = |known: &&str| strsim::osa_distance(name, known) <= SLIPS_MAX;
     let meant = meant.or_else(|| older().find(near))?;
@@ -436,6 +443,13 @@ impl Loaded {
     /// Whether nobody has said anything of a key.
     pub fn is_default(&self, path: &str) -> bool {
         matches!(self.origin(path), Origin::Default | Origin::Dev)
+    }
+
+    /// Whether it is known for certain where the broker keeps its state: somebody has said so, or this
+    /// is the configuration that a broker has when nobody says anything.
+    pub fn names_data(&self) -> bool {
+        let is_said = !matches!(self.origin("general.data"), Origin::Default | Origin::Dev);
+        is_said || self.file.as_deref() == Some(Path::new(FILE))
     }
 
     /// Whom to blame for the value of a key: its flag, its variable, its line.

@@ -95,6 +95,8 @@ fn a_slip_in_a_variable_is_warned_about_and_strangers_are_not() {
         ("MESHRING_ANONYMUS", Some("MESHRING_ANONYMOUS")),
         ("MESHRING_MQTT_LISTEN", Some("MESHRING_MQTT__LISTEN")),
         ("MESHRING_MQTT_PORTS", Some("MESHRING_MQTT_PORT")),
+        ("MESHRING_MQTT_LISTN", Some("MESHRING_MQTT__LISTEN")),
+        ("MESHRING_CONFG", Some("MESHRING_CONFIG")),
         ("MESHRING_ANONYMOUS", None),
         ("MESHRING_CONFIG", None),
         ("MESHRING_ADMIN_URL", None),
@@ -218,7 +220,7 @@ fn a_variable_that_makes_no_sense_is_named() {
             "localhost:1",
             "expected an IP address and a port",
         ),
-        ("RUST_LOG", "a=b=c", "`a=b=c` is no log filter"),
+        ("MESHRING_GENERAL__LOG", "a=b=c", "`a=b=c` is no log filter"),
     ] {
         let error = lines(&load("", &[(name, text)], "").unwrap_err()).remove(0);
         assert_eq!(
@@ -226,6 +228,13 @@ fn a_variable_that_makes_no_sense_is_named() {
             format!("{name}={text}: ")
         );
     }
+    // That one is for all programs, and others read more in it.
+    let loaded = loaded("", &[("RUST_LOG", "my_tool")], "");
+    assert!(lines(&loaded.warnings)[0].contains("RUST_LOG=my_tool: `my_tool` is no level"));
+    assert_eq!(
+        loaded.config.general.log,
+        Config::defaults(false).general.log
+    );
     let unknown = load(
         "",
         &[("MESHRING_MQTT__LISTN", "x"), ("MESHRING_SERVER", "x")],

@@ -2,6 +2,7 @@
 
 use super::place::{Place, glance};
 use crate::admin::{SOCKET, token};
+use crate::durability::Mode;
 use clap::{Args, Subcommand};
 use cli::Failure;
 use std::path::PathBuf;
@@ -135,11 +136,20 @@ impl Desk {
         }
         let loaded = glance(self.config.as_deref(), self.dev).map_err(Failure::Usage)?;
         let config = &loaded.config;
-        let named = config.admin.socket.0.as_ref();
-        let named = named.map(|path| Place::new(path, &loaded.blame("admin.socket")));
         let kept = config.general.data.join(SOCKET);
         let kept = Place::new(&kept, &loaded.blame("general.data"));
-        Ok(named.into_iter().chain([kept]).collect())
+        Ok(match &config.admin.socket.0 {
+            Some(path) => {
+                let named = Place::new(path, &loaded.blame("admin.socket"));
+                // Where another broker may be, nobody is asked.
+                let has_directory = config.durability.mode != Mode::Memory && loaded.names_data();
+                [named]
+                    .into_iter()
+                    .chain(has_directory.then_some(kept))
+                    .collect()
+            }
+            None => vec![kept],
+        })
     }
 
     /// The file with the token: as given, or as the broker's configuration says. Errs if that cannot

@@ -160,7 +160,12 @@ impl Broker {
                 Err(error) => Err(error),
             };
             match connected {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    if let Some(failure) = failures.last() {
+                        eprintln!("nobody answers at {failure}; asking at {name}");
+                    }
+                    return Ok(stream);
+                }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(forbidden(&name));
                 }

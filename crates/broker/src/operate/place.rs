@@ -27,14 +27,17 @@ pub struct DataArguments {
 
 impl DataArguments {
     /// The directory; says on stderr which it is, unless it was named. Errs if the configuration that
-    /// was named, or that there is, cannot be read.
+    /// was named, or that there is, cannot be read, or has errors and does not say the directory.
     pub fn directory(&self) -> anyhow::Result<PathBuf> {
         if let Some(data) = &self.data {
             return Ok(data.clone());
         }
         let loaded = glance(self.config.as_deref(), false).map_err(anyhow::Error::msg)?;
-        if let Some(problem) = loaded.warnings.first() {
-            // Where else it may be is no guess to write by.
+        // What is wrong elsewhere is no matter; but where nobody has said the directory, what is wrong
+        // may have been meant to, and the default is no guess to write by.
+        if let Some(problem) = loaded.warnings.first()
+            && loaded.is_default("general.data")
+        {
             bail!("{problem}; mend the file, or name the directory by --data");
         }
         let data = loaded.config.general.data.clone();
