@@ -371,7 +371,9 @@ impl Shard {
 
     /// Whether a stop goes on when the store or another shard has answered, and not before.
     pub(crate) fn waits_for_others(&self) -> bool {
-        let is_told = self.durable.is_idle() && self.mesh.tellings.is_idle();
+        let is_told = self.stopping == Some(self.connections.len())
+            && self.durable.is_idle()
+            && self.mesh.tellings.is_idle();
         self.durable.is_under_way() || (is_told && !self.mesh.room.is_idle())
     }
 }

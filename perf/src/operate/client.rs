@@ -513,20 +513,11 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
+    use super::super::population::plan;
     use super::*;
 
     fn client(kept: bool) -> Client {
-        let plan = Plan {
-            version: Version::V5,
-            kept,
-            filter: None,
-            will_delay_s: None,
-            sends: None,
-            edges: Vec::new(),
-            watches: false,
-            is_mortal: false,
-        };
-        Client::new(0, plan)
+        Client::new(0, plan(Version::V5, kept))
     }
 
     /// A client with a QoS 2 message that has been released.

@@ -50,7 +50,8 @@ fn version(number: usize) -> Version {
     }
 }
 
-fn plan(version: Version, kept: bool) -> Plan {
+/// Of a client that does nothing yet.
+pub(super) fn plan(version: Version, kept: bool) -> Plan {
     Plan {
         version,
         kept,

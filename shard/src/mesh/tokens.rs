@@ -53,7 +53,7 @@ impl Shard {
                     let login = self.begin_login(peer);
                     let only_known = match login {
                         Login::OnlyKnown(refusal)
-                            if self.looks_at(device) >= LOOKS_AT_ONE_DEVICE =>
+                            if self.under_way(device, true) >= LOOKS_AT_ONE_DEVICE =>
                         {
                             let told = self.refuse_login(refusal);
                             return self.tell_asker(asker, told, 0, effects);
@@ -149,30 +149,21 @@ impl Shard {
     /// for, whoever tries. What is only looked up takes no place: else those whose logins are refused
     /// would shut out the device itself.
     fn may_compare(&self, device: DeviceId) -> bool {
+        self.mesh.computing.len() < self.config.limits.computes_max
+            && self.under_way(device, false) < COMPARISONS_OF_ONE_DEVICE
+    }
+
+    /// How many comparisons of a device are under way, or how many of its refused logins are looked up.
+    fn under_way(&self, device: DeviceId, is_look: bool) -> usize {
         let is_of_this = |waiting: &Computing| match waiting {
             Computing::Verify {
                 device: of, login, ..
-            } => *of == device && !matches!(login, Login::OnlyKnown(_)),
-            Computing::Revoke { device: of, .. } => *of == device,
+            } => *of == device && matches!(login, Login::OnlyKnown(_)) == is_look,
+            Computing::Revoke { device: of, .. } => *of == device && !is_look,
             Computing::Call { .. } => false,
         };
-        let computing = &self.mesh.computing;
-        let of_this = computing.iter().filter(|(_, waiting)| is_of_this(waiting));
-        computing.len() < self.config.limits.computes_max
-            && of_this.count() < COMPARISONS_OF_ONE_DEVICE
-    }
-
-    /// How many refused logins of a device are being looked up.
-    fn looks_at(&self, device: DeviceId) -> usize {
-        let is_of_this = |waiting: &Computing| {
-            matches!(waiting, Computing::Verify { device: of, login: Login::OnlyKnown(_), .. }
-                if *of == device)
-        };
-        let computing = &self.mesh.computing;
-        computing
-            .iter()
-            .filter(|(_, waiting)| is_of_this(waiting))
-            .count()
+        let computing = self.mesh.computing.iter();
+        computing.filter(|(_, waiting)| is_of_this(waiting)).count()
     }
 
     fn judge(&self, device: DeviceId, proof: &Proof) -> Verdict {

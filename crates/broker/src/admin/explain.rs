@@ -132,8 +132,7 @@ async fn subscriber(
     .await
 }
 
-/// Bytes of the PUBLISH, if it is said how many its payload has.
-/// Bytes of the PUBLISH, at least: without properties, and without the byte that says so in version 5.
+/// Bytes of the PUBLISH, if it is said how many its payload has, at least: without properties, and without the byte that says so in version 5.
 fn packet_bytes(wanted: &Wanted) -> Option<u64> {
     let packet_id = if wanted.qos.unwrap_or(0) > 0 { 2 } else { 0 };
     let head = 2 + wanted.topic.len() as u64 + packet_id;

@@ -448,8 +448,7 @@ impl Loaded {
     /// Whether it is known for certain where the broker keeps its state: somebody has said so, or this
     /// is the configuration that a broker has when nobody says anything.
     pub fn names_data(&self) -> bool {
-        let is_said = !matches!(self.origin("general.data"), Origin::Default | Origin::Dev);
-        is_said || self.file.as_deref() == Some(Path::new(FILE))
+        !self.is_default("general.data") || self.file.as_deref() == Some(Path::new(FILE))
     }
 
     /// Whom to blame for the value of a key: its flag, its variable, its line.
